@@ -214,7 +214,7 @@ def test_a_waiting_call_is_dropped_when_its_time_is_spent(container, begun, call
     assert not running.is_answered
 
 
-def test_a_call_that_comes_too_late_is_not_begun(container, calls):
+def test_a_call_that_arrives_after_its_deadline_is_not_begun(container, calls):
     call = Call(container, "quick", deadline=monotonic() - 1)
 
     assert "before the method was started" in str(call.error())
@@ -229,7 +229,7 @@ def test_a_method_that_swallows_its_cancellation_keeps_its_spent_deadline(contai
     assert call.context.deadline == deadline
 
 
-def test_deadlines_are_looked_after_only_while_there_are_any(container):
+def test_deadlines_are_checked_only_while_there_are_any(container):
     call = Call(container, "quick", deadline=monotonic() + 1000)
     assert container._deadlines._timer is not None
     assert call.result() == "done"

@@ -89,7 +89,7 @@ def test_3_sub_extensions_are_found_on_the_class_and_on_the_instance(make_contai
     assert set(iter_extensions(outer)) == container.subextensions
 
 
-def test_3_what_a_property_raises_is_raised_when_the_container_is_made():
+def test_3_an_error_of_a_property_is_raised_when_the_container_is_made():
     class Wrong(DependencyProvider):
         @property
         def setting(self):
@@ -153,7 +153,7 @@ def test_4_a_subclass_is_shared_apart_from_its_base(make_container):
     assert len(container.subextensions) == 2
 
 
-def test_4_a_sharing_key_of_its_own_parts_what_differs():
+def test_4_extensions_with_different_sharing_keys_are_not_shared():
     first, second = users_of(KeyedByValue)
 
     assert [first.shared.value, second.shared.value] == [1, 2]
@@ -244,7 +244,7 @@ def test_6_static_methods_count_in_either_order():
     assert methods_of(Service) == ["inside", "outside"]
 
 
-def test_7_decorating_leaves_the_function_as_it_is():
+def test_7_decorating_does_not_change_the_function():
     def method(self, a):
         return a * 2
 
@@ -282,7 +282,7 @@ class Service:
 
 
 @pytest.mark.parametrize("config", [{}, {"max_workers": None}, {"max_workers": 0}])
-def test_8_max_workers_is_ten_when_nobody_says(config):
+def test_8_max_workers_is_ten_by_default(config):
     container = ServiceContainer(Service, config)
 
     assert container.max_workers == 10
@@ -290,13 +290,13 @@ def test_8_max_workers_is_ten_when_nobody_says(config):
 
 
 @pytest.mark.parametrize("value", ["ten", -1, 2.5, True, "auto:", "auto:2", "auto:many", "auto 50"])
-def test_8_max_workers_that_is_no_count_is_refused(value):
+def test_8_an_invalid_max_workers_is_refused(value):
     with pytest.raises(ConfigurationError, match=f"max_workers is {value!r}"):
         ServiceContainer(Service, {"max_workers": value})
 
 
 @pytest.mark.parametrize(("value", "most"), [("auto", 100), ("auto:500", 500), ("auto:3", 3)])
-def test_max_workers_may_follow_how_long_calls_take(value, most):
+def test_max_workers_may_follow_the_durations_of_calls(value, most):
     container = ServiceContainer(Service, {"max_workers": value})
 
     assert container.max_workers == most
@@ -319,7 +319,7 @@ def test_the_serializer_and_what_is_accepted_come_from_the_configuration():
         ({"ACCEPT": "json"}, "ACCEPT is 'json'; a list"),
     ],
 )
-def test_08_an_unknown_serializer_is_told_when_the_container_is_made_whatever_the_service_has(config, text):
+def test_08_an_unknown_serializer_is_refused_when_the_container_is_made(config, text):
     with pytest.raises(ConfigurationError, match=text):
         ServiceContainer(Service, config)
 
@@ -354,7 +354,7 @@ def test_the_former_name_of_sensitive_arguments_warns():
         assert Entry(sensitive_variables="a").sensitive_arguments == "a"
 
 
-def test_what_is_what():
+def test_extensions_are_recognized_by_their_kind():
     assert is_extension(Shared()) and is_dependency(Recorder()) and is_entrypoint(Entry())
     assert not is_dependency(Shared()) and not is_entrypoint(Service.method)
 
@@ -392,7 +392,7 @@ def test_arguments_are_checked_against_the_method(make_container, method, args, 
             entrypoint.check_signature(args, kwargs)
 
 
-def test_what_an_extension_is_can_be_read_off_it(make_container):
+def test_the_repr_of_an_extension_says_what_it_is(make_container):
     class WithRecorder(Service):
         recorder = Recorder()
 

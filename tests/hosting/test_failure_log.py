@@ -56,7 +56,7 @@ def test_an_expected_error_is_one_line(make_container, caplog):
     assert record.exc_info is None
 
 
-def test_its_traceback_is_shown_to_who_debugs(make_container, caplog):
+def test_the_traceback_of_an_expected_error_is_shown_at_level_debug(make_container, caplog):
     assert logged(make_container, caplog, "find", [7], level=logging.DEBUG).exc_info
 
 

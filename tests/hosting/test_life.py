@@ -72,7 +72,7 @@ def service_with(steps, failing=(), method=lambda self: None):
     return Service
 
 
-def test_9_every_setup_is_over_before_any_start_and_all_run_side_by_side(make_container):
+def test_9_every_setup_ends_before_any_start_and_setups_run_in_parallel(make_container):
     steps = Steps()
 
     make_container(service_with(steps))
@@ -82,7 +82,7 @@ def test_9_every_setup_is_over_before_any_start_and_all_run_side_by_side(make_co
     assert {who for who, what in steps if what == "start"} == {"entrypoint", "dependency", "inner"}
 
 
-def test_9_an_error_in_setup_comes_out_of_start_and_nothing_is_stopped(make_container):
+def test_9_start_raises_an_error_of_setup_and_stops_nothing(make_container):
     steps = Steps()
     container = make_container(service_with(steps, failing=("setup",)), start=False)
 
@@ -130,7 +130,7 @@ def test_10_calls_that_wait_for_a_worker_are_run_before_dependencies_stop(make_c
     assert container.queued == 0
 
 
-def test_10_managed_threads_that_are_left_are_killed(make_container):
+def test_10_remaining_managed_threads_are_killed(make_container):
     ended = Event()
 
     def run_for_ever():
@@ -181,7 +181,7 @@ def test_10_an_extension_that_fails_to_stop_keeps_nothing_else_from_stopping(mak
     assert container.wait() is None
 
 
-def test_11_stopping_or_killing_what_is_over_does_nothing(make_container):
+def test_11_stopping_or_killing_a_container_that_has_ended_does_nothing(make_container):
     steps = Steps()
     container = make_container(service_with(steps))
     container.stop()
@@ -260,7 +260,7 @@ def test_12_kill_takes_entrypoints_then_workers_then_all_extensions_then_threads
     assert not call.is_answered
 
 
-def test_12_providers_hear_nothing_of_a_killed_worker(make_container):
+def test_12_providers_are_not_called_for_a_killed_worker(make_container):
     calls = []
 
     class Service:
@@ -281,7 +281,7 @@ def test_12_providers_hear_nothing_of_a_killed_worker(make_container):
     assert not container._worker_threads
 
 
-def test_12_an_extension_that_fails_to_be_killed_is_passed_over(make_container, caplog):
+def test_12_an_extension_whose_kill_fails_does_not_stop_the_others(make_container, caplog):
     steps = Steps()
     container = make_container(service_with(steps, failing=("kill",)))
 
@@ -305,7 +305,7 @@ def test_12_calls_that_have_not_begun_are_answered_when_the_container_is_killed(
     assert not running.is_answered
 
 
-def test_12_a_worker_that_ignores_its_end_does_not_hold_up_the_kill(make_container, monkeypatch):
+def test_12_a_worker_that_ignores_its_end_does_not_delay_the_kill(make_container, monkeypatch):
     monkeypatch.setattr("zmqservices.hosting.workers.KILL_GRACE", 0.01)
     may_end = Event()
 
@@ -365,7 +365,7 @@ def test_a_managed_thread_gives_its_result_and_is_forgotten(make_container):
     assert not container._managed_threads
 
 
-def test_a_managed_thread_that_is_killed_harms_nobody(make_container):
+def test_a_killed_managed_thread_does_not_end_the_container(make_container):
     container = make_container(service_with(Steps()))
     thread = container.spawn_managed_thread(lambda: gevent.sleep(1000))
     gevent.sleep(0)
@@ -401,14 +401,14 @@ def test_16_no_call_is_taken_once_the_container_is_killed(make_container, how):
 
 
 @pytest.mark.parametrize("how", ["submit", "spawn_worker"])
-def test_16_after_a_plain_stop_calls_are_still_run(make_container, how):
+def test_16_after_a_graceful_stop_calls_still_run(make_container, how):
     container = make_container(service_with(Steps(), method=lambda self: "ran"))
     container.stop()
 
     assert Call(container, "run", how=how).result() == "ran"
 
 
-def test_waiting_is_no_error_when_nothing_else_goes_on(make_container):
+def test_waiting_is_no_error_while_nothing_else_runs(make_container):
     container = make_container(type("Service", (), {"name": "service"}))
     waiting = gevent.spawn(container.wait)
     gevent.sleep(0)
@@ -463,7 +463,7 @@ def test_a_collector_without_providers_stops_at_once():
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
-def test_a_container_that_is_ended_while_it_is_set_up_does_not_start(make_container, end):
+def test_a_container_that_ends_during_its_setup_does_not_start(make_container, end):
     steps, gate = Steps(), Event()
 
     class Slow(Noted):

@@ -34,7 +34,7 @@ def written():
 
 
 @pytest.mark.parametrize("name", ["zmqservices.cluster.calls.server", "discovery.client.state"])
-def test_what_a_peer_sent_stays_on_its_line(written, name):
+def test_text_from_a_peer_stays_on_its_line(written, name):
     line = written(name, "refused %s", FORGED)
 
     assert line.count("\n") == 1
@@ -57,7 +57,7 @@ def test_the_text_of_an_error_begins_no_line(written):
     assert "The above exception was the direct cause" in text
 
 
-def test_the_application_s_own_lines_are_its_own_affair(written):
+def test_lines_of_the_application_are_not_changed(written):
     assert written("shop.orders", "two\nlines") == "ERROR two\nlines\n"
 
 
@@ -74,7 +74,7 @@ def test_a_record_factory_of_the_application_stays(monkeypatch):
         logging.setLogRecordFactory(before)
 
 
-def test_what_a_service_answers_moves_no_cursor_of_the_command_line(capsys):
+def test_an_answer_of_a_service_moves_no_cursor_of_the_command_line(capsys):
     from zmqservices.cli.main import complain
 
     complain("ValueError: two\nlines\x1b[2J\x07")

@@ -48,7 +48,7 @@ def stand():
     return Stand()
 
 
-def test_the_newest_begins_first_once_the_oldest_has_waited_for_half_of_its_time(stand):
+def test_the_newest_call_runs_first_once_the_oldest_has_waited_half_of_its_time(stand):
     stand.wait(0.0, 10.0)
     stand.wait(4.0, 14.0)
 
@@ -56,14 +56,14 @@ def test_the_newest_begins_first_once_the_oldest_has_waited_for_half_of_its_time
     assert stand.look(5.1)
 
 
-def test_who_has_little_time_and_has_not_waited_is_no_sign_of_it(stand):
+def test_a_short_deadline_without_a_wait_is_no_sign_of_overload(stand):
     stand.wait(4.0, 4.2)
     stand.wait(4.0, 14.0)
 
     assert not stand.look(4.05)
 
 
-def test_their_order_counts_again_when_those_that_waited_for_long_are_gone(stand):
+def test_calls_run_in_order_again_when_the_long_waiting_ones_are_gone(stand):
     old = stand.wait(0.0, 10.0)
     stand.wait(4.0, 14.0)
     assert stand.look(5.1)
@@ -76,14 +76,14 @@ def test_their_order_counts_again_when_those_that_waited_for_long_are_gone(stand
     assert not stand.look(10.2)
 
 
-def test_one_that_runs_says_nothing_of_the_queue(stand):
+def test_a_running_call_is_no_sign_of_overload(stand):
     stand.pool.threads[Waiting(0.0, 10.0)] = None
     stand.wait(8.0, 18.0)
 
     assert not stand.look(9.0)
 
 
-def test_a_pool_runs_the_newest_first_where_it_is_told_to():
+def test_a_pool_can_run_the_newest_call_first():
     ran = []
     pool = WorkerPool(lambda job, now: ran.append(job), 1)
 

@@ -57,7 +57,7 @@ def run(container, *args, **kwargs):
     return call
 
 
-def test_a_probe_hears_of_a_call_in_order(make_container, notes):
+def test_a_probe_is_called_for_each_step_of_a_call_in_order(make_container, notes):
     container = make_container(Service)
 
     with watching(container, notes):
@@ -66,7 +66,7 @@ def test_a_probe_hears_of_a_call_in_order(make_container, notes):
     assert notes.seen == [("started", "double"), ("result", 4, None), ("ended", 4, None)]
 
 
-def test_a_probe_hears_of_an_error(make_container, notes):
+def test_a_probe_gets_the_error_of_a_call(make_container, notes):
     container = make_container(Service)
 
     with watching(container, notes):
@@ -75,7 +75,7 @@ def test_a_probe_hears_of_an_error(make_container, notes):
     assert notes.seen == [("started", "fail"), ("result", None, ValueError), ("ended", None, ValueError)]
 
 
-def test_the_result_is_told_when_it_has_left_and_before_providers_hear_of_it(make_container):
+def test_a_probe_gets_the_result_after_the_answer_left_and_before_providers(make_container):
     calls = []
 
     class Order(Probe):
@@ -106,7 +106,7 @@ def test_the_result_is_told_when_it_has_left_and_before_providers_hear_of_it(mak
     ]  # fmt: skip
 
 
-def test_a_probe_sees_what_handle_result_made_of_it(make_container, notes):
+def test_a_probe_gets_the_result_of_handle_result(make_container, notes):
     container = make_container(Service)
 
     with watching(container, notes):
@@ -118,7 +118,7 @@ def test_a_probe_sees_what_handle_result_made_of_it(make_container, notes):
     assert notes.seen[1:] == [("result", "replaced", None), ("ended", "replaced", None)]
 
 
-def test_who_comes_while_a_call_is_ending_hears_nothing_of_it(make_container, notes):
+def test_a_probe_attached_while_a_call_ends_is_not_called_for_it(make_container, notes):
     entered, leave = Event(), Event()
 
     class SlowEnd(Recorder):
@@ -145,7 +145,7 @@ def test_who_comes_while_a_call_is_ending_hears_nothing_of_it(make_container, no
     assert notes.seen == []
 
 
-def test_who_comes_while_a_method_runs_hears_of_its_end(make_container, notes):
+def test_a_probe_attached_while_a_method_runs_is_called_at_its_end(make_container, notes):
     entered, leave = Event(), Event()
 
     class Slow:
@@ -167,7 +167,7 @@ def test_who_comes_while_a_method_runs_hears_of_its_end(make_container, notes):
     assert notes.seen == [("result", None, None), ("ended", None, None)]
 
 
-def test_a_call_that_never_begins_is_told_as_dropped(make_container, notes):
+def test_a_probe_is_told_of_a_dropped_call(make_container, notes):
     container = make_container(Service)
 
     with watching(container, notes):
@@ -177,7 +177,7 @@ def test_a_call_that_never_begins_is_told_as_dropped(make_container, notes):
     assert notes.seen == [("dropped", WorkerCancelled)]
 
 
-def test_what_a_probe_raises_is_logged_and_never_felt(make_container, notes, caplog):
+def test_an_error_of_a_probe_is_logged_and_does_not_affect_the_call(make_container, notes, caplog):
     class Bad(Probe):
         def worker_started(self, worker_ctx):
             raise RuntimeError("at the start")
@@ -198,7 +198,7 @@ def test_what_a_probe_raises_is_logged_and_never_felt(make_container, notes, cap
     assert [record.message.split(" of ")[0] for record in caplog.records] == ["ignored an error"] * 3
 
 
-def test_a_probe_that_is_cancelled_with_its_worker_does_not_swallow_that(make_container):
+def test_a_probe_does_not_swallow_the_cancellation_of_its_worker(make_container):
     entered = Event()
 
     class Blocking(Probe):
@@ -218,7 +218,7 @@ def test_a_probe_that_is_cancelled_with_its_worker_does_not_swallow_that(make_co
     assert [seen for seen in Service.recorder.calls if seen[1] == "result"] == []
 
 
-def test_a_detached_probe_hears_nothing(make_container, notes):
+def test_a_detached_probe_is_not_called(make_container, notes):
     container = make_container(Service)
     container.attach(notes)
     container.detach(notes)
@@ -228,7 +228,7 @@ def test_a_detached_probe_hears_nothing(make_container, notes):
     assert notes.seen == []
 
 
-def test_a_container_that_nobody_watches_pays_for_a_look_and_nothing_more(make_container):
+def test_a_container_without_probes_only_pays_for_the_check(make_container):
     container = make_container(Service)
     looks = 100_000
 

@@ -45,7 +45,7 @@ print(monkey.is_anything_patched(), [result for result, _ in results], [error fo
     ],
     ids=["as it is", "patched"],
 )
-def test_services_run_in_a_patched_process_and_in_one_that_is_not(first_line, printed):
+def test_services_run_in_patched_and_unpatched_processes(first_line, printed):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", SERVICE.format(first_line=first_line)],
         capture_output=True,

@@ -45,18 +45,18 @@ def plain(self): ...
 
 @every_entrypoint
 @pytest.mark.parametrize("function", [a_coroutine, an_async_generator])
-def test_an_async_def_is_refused_with_the_mend(entrypoint, function):
+def test_an_async_def_is_refused_with_advice(entrypoint, function):
     with pytest.raises(ConfigurationError, match=rf" on {function.__name__}, an async def: .* write a plain def"):
         entrypoint(function)
 
 
 @pytest.mark.parametrize("name", [name for name in ENTRYPOINTS if name not in ("http", "another")])
-def test_a_generator_is_refused_where_nobody_would_iterate(name):
+def test_a_generator_is_refused_if_nothing_would_iterate_it(name):
     with pytest.raises(ConfigurationError, match=" on a_generator, a generator: .* return a list"):
         ENTRYPOINTS[name](a_generator)
 
 
-def test_a_generator_answers_http_and_suits_who_knows_what_to_do_with_it():
+def test_a_generator_is_accepted_for_http_and_for_entrypoints_that_iterate_it():
     def streamed(self, request):
         yield "a line"
 
@@ -81,7 +81,7 @@ def test_a_class_method_is_refused_above_and_below(entrypoint):
 @pytest.mark.parametrize(
     "thing", [property(plain), functools.partialmethod(plain), functools.cached_property(plain), staticmethod(len)]
 )
-def test_what_is_no_method_is_refused(entrypoint, thing):
+def test_an_attribute_that_is_not_a_method_is_refused(entrypoint, thing):
     with pytest.raises(ConfigurationError, match="a method is needed, a plain def in the class"):
         entrypoint(thing)
 
@@ -100,7 +100,7 @@ def test_static_methods_and_wrapped_functions_work(entrypoint):
 
 
 @pytest.mark.parametrize("name", ["", "  ", "two\nlines", "nul\0", "x" * 256, "events:orders"])
-def test_a_name_that_no_directory_takes_is_refused_when_the_container_is_made(name):
+def test_a_name_that_no_directory_accepts_is_refused_when_the_container_is_made(name):
     service = type("Service", (), {"name": name})
 
     with pytest.raises(ConfigurationError, match="a service's name is 1 to 255 printable characters"):
@@ -108,5 +108,5 @@ def test_a_name_that_no_directory_takes_is_refused_when_the_container_is_made(na
 
 
 @pytest.mark.parametrize("name", ["a", "two words", "with.dots-and_more", "größe", "x" * 255])
-def test_other_names_are_taken(name):
+def test_other_names_are_accepted(name):
     assert get_service_name(type("Service", (), {"name": name})) == name

@@ -73,7 +73,7 @@ def test_services_are_started_and_stopped_together(make_runner, make_service, st
     assert runner.wait() is None
 
 
-def test_19_of_two_services_with_one_name_the_last_is_kept(make_runner, make_service):
+def test_19_the_last_of_two_services_with_one_name_is_kept(make_runner, make_service):
     first, second = make_service("a"), make_service("a")
 
     runner = make_runner(first, second)
@@ -126,7 +126,7 @@ def test_services_are_run_for_the_length_of_a_block(make_service, steps, given):
     assert [what for _, what in steps] == ["start", "start", "stop", "stop"]
 
 
-def test_19_services_are_stopped_also_when_the_block_raises(make_service, steps):
+def test_19_services_are_stopped_even_if_the_block_raises(make_service, steps):
     with pytest.raises(ZeroDivisionError):
         with run_services({}, make_service("a")):
             raise ZeroDivisionError
@@ -141,7 +141,7 @@ def test_services_are_killed_at_the_end_if_that_was_asked_for(make_service, step
     assert steps == [("a", "start"), ("a", "kill")]
 
 
-def test_when_one_cannot_start_those_that_did_are_killed(make_service, steps):
+def test_if_one_service_cannot_start_the_started_ones_are_killed(make_service, steps):
     class Failing(DependencyProvider):
         def start(self):
             raise ValueError("no")

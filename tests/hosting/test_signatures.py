@@ -32,7 +32,7 @@ FUNCTIONS = [*PLAIN, wrapped, positions]
     args=st.lists(st.integers(), max_size=4),
     kwargs=st.dictionaries(st.sampled_from(["a", "b", "c", "d", "x", "self"]), st.integers(), max_size=4),
 )
-def test_an_answer_is_pythons_own(function, args, kwargs):
+def test_the_check_agrees_with_python(function, args, kwargs):
     try:
         function(None, *args, **kwargs)
         python_says = True
@@ -42,14 +42,14 @@ def test_an_answer_is_pythons_own(function, args, kwargs):
     assert CallShape(function).fits(args, kwargs) is python_says
 
 
-def test_a_wrapper_is_taken_at_its_word():
+def test_the_signature_of_a_wrapper_counts():
     @functools.wraps(positional)
     def wrapper(*args, **kwargs): ...
 
     assert CallShape(wrapper).fits((), {})
 
 
-def test_what_tells_nothing_of_itself_takes_anything():
+def test_a_callable_without_a_signature_takes_any_arguments():
     assert CallShape(Mock()).fits((1, 2, 3), {"a": 1})
 
 
@@ -62,7 +62,7 @@ def test_a_static_method_has_no_self():
 @pytest.mark.parametrize("function", PLAIN)
 @pytest.mark.parametrize("given", [0, 1, 2, 5])
 @pytest.mark.parametrize("names", [(), ("c",), ("x",), ("self",)])
-def test_what_does_not_fit_is_told_in_pythons_words_and_self_does_not_count(function, given, names):
+def test_arguments_that_do_not_fit_get_pythons_message_without_self(function, given, names):
     shape = CallShape(function)
     args, kwargs = (1,) * given, dict.fromkeys(names, 1)
     # The same without `self`, for Python to judge.

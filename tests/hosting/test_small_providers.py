@@ -43,7 +43,7 @@ class Service:
 # --- context data ----------------------------------------------------------------------------------------------------
 
 
-def test_what_came_with_a_call_is_injected(make_container):
+def test_context_data_of_a_call_are_injected(make_container):
     data = {"language": "da", "user_id": 7, "user_agent": "curl", "auth_token": "x", "tenant": "acme"}
 
     call = Call(make_container(Service), "who", context_data=data)
@@ -51,7 +51,7 @@ def test_what_came_with_a_call_is_injected(make_container):
     assert call.result() == ("da", 7, "curl", "x", "acme")
 
 
-def test_what_did_not_come_is_none(make_container):
+def test_missing_context_data_are_none(make_container):
     assert Call(make_container(Service), "who").result() == (None,) * 5
 
 
@@ -75,7 +75,7 @@ def test_the_settings_of_the_process_are_copied_too(make_container):
 # --- Logger ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_line_knows_its_call(make_container, caplog):
+def test_a_log_line_names_its_call(make_container, caplog):
     container = make_container(Service)
 
     with caplog.at_level(logging.INFO), entrypoint_hook(container, "log", {"call_id_stack": ["gateway.get.1"]}) as log:
@@ -123,6 +123,6 @@ def test_headers_without_the_prefix_keep_their_names():
     assert decode_from_headers({"nameko.a": 1, "b": 2, "namekoc": 3}) == {"a": 1, "b": 2, "namekoc": 3}
 
 
-def test_26_what_is_none_makes_no_header_and_a_warning():
+def test_26_context_data_of_none_give_a_warning_and_no_header():
     with pytest.warns(UserWarning, match="makes no header: user_id"):
         assert encode_to_headers({"language": "da", "user_id": None}, prefix="p") == {"p.language": "da"}

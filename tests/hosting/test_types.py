@@ -34,7 +34,7 @@ Report.words.count
 '''
 
 
-def test_what_is_injected_may_have_any_attribute_and_the_provider_only_its_own(tmp_path):
+def test_an_injected_object_may_have_any_attribute_and_a_provider_only_its_own(tmp_path):
     path = tmp_path / "report.py"
     path.write_text(SERVICE)
 

@@ -32,7 +32,7 @@ from zmqservices.utils.retry import retry
         (("b.foo[9]", "b.bar", "c", "a.x", "b.foo.x"), {"a": "secret", "b": {"foo": ["secret", "bar"]}}),
     ],
 )
-def test_58_what_is_sensitive_is_replaced_in_a_deep_copy(sensitive, expected):
+def test_58_sensitive_values_are_replaced_in_a_deep_copy(sensitive, expected):
     class Service:
         name = "service"
 
@@ -96,7 +96,7 @@ def test_a_path_may_lead_to_a_module_into_a_class_or_to_a_builtin(path, found):
 
 
 @pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a b", "collections.OrderedDict.nothing", "collections.nothing.more"])
-def test_what_is_no_path_or_leads_nowhere_in_a_module_is_quoted(path):
+def test_an_invalid_path_and_a_missing_attribute_are_quoted(path):
     with pytest.raises(ImportError, match=re.escape(repr(path))):
         import_from_path(path)
 
@@ -133,7 +133,7 @@ def pauses(monkeypatch):
     return made
 
 
-def test_retry_runs_once_and_then_so_many_times_more(pauses):
+def test_retry_runs_once_and_max_attempts_times_more(pauses):
     flaky = Flaky(failures=100)
 
     with pytest.raises(ValueError, match="4"):
@@ -172,7 +172,7 @@ def test_other_errors_are_not_retried(pauses):
     assert flaky.calls == 1
 
 
-def test_calls_run_side_by_side_and_give_their_results_in_order():
+def test_calls_run_in_parallel_and_give_their_results_in_order():
     met = [Event(), Event()]
 
     class Item:
@@ -208,7 +208,7 @@ class Ends:
             raise self.error
 
 
-def test_an_error_is_raised_once_all_are_over(caplog):
+def test_an_error_is_raised_once_all_calls_have_ended(caplog):
     may_end = Event()
     slow = Ends(ValueError("the second"), may_end)
     quick = Ends(ValueError("the first"), lets_go=may_end)
@@ -233,7 +233,7 @@ def test_results_of_a_pool_come_in_order():
     assert list(fail_fast_imap(Pool(3), lambda number: number * 2, [1, 2, 3])) == [2, 4, 6]
 
 
-def test_how_long_something_took_is_logged(caplog):
+def test_durations_are_logged(caplog):
     logger = logging.getLogger("timed")
     log_time = make_timing_logger(logger, precision=1, level=logging.INFO)
 

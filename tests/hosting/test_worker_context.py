@@ -26,7 +26,7 @@ def make_context():
     return make
 
 
-def test_25_what_is_put_into_data_travels_on_and_context_data_is_a_copy(make_context):
+def test_25_added_data_are_passed_on_and_context_data_is_a_copy(make_context):
     context = make_context({"user": 1})
 
     context.data["user"] = 2
@@ -65,21 +65,21 @@ def test_26_the_first_call_has_no_parent_and_no_origin(make_context):
     assert context.immediate_parent_call_id is None
 
 
-def test_26_a_parent_is_known_even_if_none_are_tracked(make_context):
+def test_26_the_parent_is_known_even_if_no_parents_are_tracked(make_context):
     context = make_context({"call_id_stack": ["a", "b"]}, {"parent_calls_tracked": 0})
 
     assert context.call_id_stack == [context.call_id]
     assert (context.origin_call_id, context.immediate_parent_call_id) == ("a", "b")
 
 
-def test_26_the_stack_is_trimmed_to_what_is_tracked_and_this_call(make_context):
+def test_26_the_stack_is_trimmed_to_the_tracked_parents_and_this_call(make_context):
     context = make_context({"call_id_stack": ["a", "b", "c"]}, {"parent_calls_tracked": 1})
 
     assert context.call_id_stack == ["c", context.call_id]
 
 
 @pytest.mark.parametrize("junk", [42, "text", None, {"a": 1}])
-def test_a_stack_that_is_none_is_ignored(make_context, junk):
+def test_a_stack_of_the_wrong_type_is_ignored(make_context, junk):
     context = make_context({"call_id_stack": junk})
 
     assert context.call_id_stack == [context.call_id]
@@ -99,7 +99,7 @@ def test_ids_can_be_made_predictable_and_are_then_counted_in_the_order_of_calls(
     assert [call.context.call_id for call in reversed(calls)] == ["service.run.1", "service.run.0"]
 
 
-def test_a_context_says_whose_it_is(make_context):
+def test_a_context_has_the_fields_of_its_call(make_context):
     context = make_context(config={"a": 1})
 
     assert context.service_name == "service"
@@ -108,7 +108,7 @@ def test_a_context_says_whose_it_is(make_context):
     assert "service.run" in repr(context)
 
 
-def test_a_context_takes_notes_of_extensions(make_context):
+def test_a_context_is_hashable_and_accepts_attributes(make_context):
     context = make_context()
 
     context.note = "kept"

@@ -107,7 +107,7 @@ def test_21_the_answer_is_given_before_results_and_teardown(make_container):
     may_go_on.set()
 
 
-def test_22_an_error_of_the_method_is_the_outcome_and_providers_are_told(make_container, caplog):
+def test_22_an_error_of_the_method_is_the_outcome_and_providers_get_it(make_container, caplog):
     calls = []
     container = make_container(three_providers(calls, method=lambda self: 1 / 0))
     call = Call(container, "run")
@@ -136,7 +136,7 @@ def test_22_expected_errors_are_logged_as_warnings(make_container, caplog):
     assert "(expected) error" in caplog.text
 
 
-def test_23_what_handle_result_returns_is_what_providers_are_told(make_container):
+def test_23_providers_get_the_result_of_handle_result(make_container):
     calls = []
     container = make_container(three_providers(calls))
     replaced = (ValueError, ValueError("replaced"), None)
@@ -164,7 +164,7 @@ def test_24_the_instance_has_the_dependency_and_the_class_has_the_provider(make_
     assert isinstance(Service.recorder, Recorder)
 
 
-def test_24_every_call_has_an_instance_of_its_own(make_container):
+def test_24_every_call_has_its_own_instance(make_container):
     class Service:
         name = "service"
 
@@ -253,7 +253,7 @@ def test_13_an_answer_that_cannot_be_given_kills_the_container(make_container):
     ]
 
 
-def test_a_service_that_cannot_be_made_is_an_error_of_its_call(make_container):
+def test_an_error_of_the_service_constructor_is_an_error_of_its_call(make_container):
     calls = []
 
     class Service(three_providers(calls)):
@@ -295,7 +295,7 @@ def test_17_spawn_worker_makes_the_instance_at_once_and_blocks_while_all_workers
     assert first.result() is second.get(timeout=30).result() is None
 
 
-def test_17_an_instance_that_cannot_be_made_is_the_spawners_error(make_container):
+def test_17_spawn_worker_raises_an_error_of_the_constructor(make_container):
     class Service(three_providers([])):
         def __init__(self):
             raise ValueError("not today")
@@ -328,7 +328,7 @@ def test_18_whatever_a_method_raises_is_answered_and_torn_down(make_container, e
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=["exit", "interrupt"])
-def test_18_what_ends_the_process_is_answered_and_torn_down_and_then_ends_it(make_container, error):
+def test_18_an_exit_is_answered_and_torn_down_and_then_ends_the_process(make_container, error):
     calls = []
 
     def method(service):

@@ -82,7 +82,7 @@ def test_when_a_job_blocks_another_worker_is_entered_up_to_the_size(make_pool):
 
 
 @pytest.mark.parametrize("where", ["main greenlet", "hub", "worker"])
-def test_what_is_put_is_run_even_if_nobody_flushes(make_pool, where):
+def test_a_job_runs_even_without_a_flush(make_pool, where):
     ran = []
 
     def job(name):
@@ -112,7 +112,7 @@ def test_flush_from_another_greenlet_is_left_to_the_hub(make_pool):
     until(lambda: ran)
 
 
-def test_the_loop_gets_a_turn_after_so_many_jobs(make_pool, monkeypatch):
+def test_the_loop_gets_a_turn_after_a_number_of_jobs(make_pool, monkeypatch):
     monkeypatch.setattr(workers, "SECONDS_PER_TURN", 1000)
     ran = []
     seen = []
@@ -206,7 +206,7 @@ def test_every_job_begins_with_no_greenlet_locals(make_pool):
     assert seen == [(None, None)] * 4
 
 
-def test_what_is_kept_by_greenlet_in_a_weak_mapping_goes_with_its_job(make_pool):
+def test_greenlet_keys_in_a_weak_mapping_are_removed_with_their_job(make_pool):
     kept = weakref.WeakKeyDictionary()
     seen = []
 
@@ -241,7 +241,7 @@ def test_a_job_that_raises_costs_no_slot_and_no_other_job(make_pool):
     assert pool.free() == 2
 
 
-def test_a_worker_that_calls_itself_spent_is_not_used_again(make_pool):
+def test_a_worker_that_reports_itself_spent_is_not_used_again(make_pool):
     used = []
 
     def job(number):
@@ -358,7 +358,7 @@ def test_waiting_for_all_can_be_given_up(make_pool):
     assert pool.waitall(0.001) is False
 
 
-def test_slots_are_given_in_the_order_of_asking(make_pool):
+def test_slots_are_given_in_the_order_of_requests(make_pool):
     began = []
     may_end = [Event() for _ in range(4)]
 
@@ -380,7 +380,7 @@ def test_slots_are_given_in_the_order_of_asking(make_pool):
     assert pool.waitall(30)
 
 
-def test_a_slot_asked_for_by_somebody_who_is_gone_goes_to_the_next(make_pool):
+def test_a_slot_of_a_waiter_that_is_gone_goes_to_the_next(make_pool):
     may_end = Event()
 
     def job(name):
@@ -451,7 +451,7 @@ def test_whatever_jobs_do_each_is_run_once_and_no_slot_is_lost(jobs, size, kept)
     gevent.sleep(0)
 
 
-def test_the_backlog_is_what_waits_beyond_free_slots(make_pool):
+def test_the_backlog_counts_jobs_beyond_the_free_slots(make_pool):
     gate = Event()
     pool = make_pool(lambda job: gate.wait(), size=3)
     for number in range(5):
