@@ -37,7 +37,7 @@ def one_by_one(journal, n, body=BODY):
 # --- block -----------------------------------------------------------------------------------------------------------------
 
 
-def test_an_append_that_finds_no_room_is_told_which_group_holds_it_up(open_journal):
+def test_an_append_without_room_names_the_group_that_blocks_it(open_journal):
     journal = open_journal(max_bytes=5000, full_timeout=0.0)
     journal.ensure()
     one_by_one(journal, 4)
@@ -49,7 +49,7 @@ def test_an_append_that_finds_no_room_is_told_which_group_holds_it_up(open_journ
     assert JournalFull.retryable
 
 
-def test_a_group_of_which_nobody_ever_answered_holds_nobody_up_once_it_was_away_for_a_while(open_journal, clock):
+def test_a_group_that_never_answered_blocks_no_append_after_a_while(open_journal, clock):
     journal = open_journal(max_bytes=5000, full_timeout=0.0)
     journal.ensure("unserved")
     one_by_one(journal, 4)
@@ -64,7 +64,7 @@ def test_a_group_of_which_nobody_ever_answered_holds_nobody_up_once_it_was_away_
 
 
 @pytest.mark.parametrize("answer", ["acknowledge", "bury"])
-def test_one_that_has_answered_does_also_after_a_restart(open_journal, reopened, clock, answer):
+def test_a_group_that_has_answered_blocks_appends_even_after_a_restart(open_journal, reopened, clock, answer):
     journal = open_journal(max_bytes=5000, full_timeout=0.0)
     journal.ensure("unserved")
     journal.ensure()
@@ -103,7 +103,7 @@ def test_an_append_waits_for_room(open_journal):
     assert answers == [5, 6, 7]
 
 
-def test_those_that_wait_keep_their_order_and_later_ones_queue_behind(open_journal):
+def test_waiting_appends_keep_their_order_and_later_ones_follow(open_journal):
     journal = open_journal(max_bytes=5000, full_timeout=30.0)
     journal.ensure()
     one_by_one(journal, 4)
@@ -128,7 +128,7 @@ def test_an_event_that_can_never_fit_says_so(open_journal):
     assert journal.append() == 1
 
 
-def test_nothing_goes_for_an_event_that_can_never_fit(open_journal):
+def test_nothing_is_deleted_for_an_event_that_can_never_fit(open_journal):
     journal = open_journal(max_bytes=5000, when_full="drop-oldest")
     journal.ensure()
     one_by_one(journal, 4)
@@ -146,7 +146,7 @@ def test_without_groups_nothing_is_ever_full(open_journal):
     assert journal.stats().bytes <= 5000
 
 
-def test_handled_events_are_the_first_to_go(open_journal, reopened):
+def test_handled_events_are_deleted_first(open_journal, reopened):
     journal = open_journal(max_bytes=5000, full_timeout=0.0)
     journal.ensure()
     for seq in one_by_one(journal, 4):
@@ -159,7 +159,7 @@ def test_handled_events_are_the_first_to_go(open_journal, reopened):
     assert journal.notices == []
 
 
-def test_what_is_appended_while_it_is_full_is_refused_at_the_end(open_journal):
+def test_waiting_appends_are_refused_when_the_journal_closes(open_journal):
     journal = open_journal(max_bytes=5000, full_timeout=30.0)
     journal.ensure()
     one_by_one(journal, 4)
@@ -174,7 +174,7 @@ def test_what_is_appended_while_it_is_full_is_refused_at_the_end(open_journal):
 # --- drop-oldest -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_oldest_go_and_their_group_is_told_in_their_place(open_journal):
+def test_the_oldest_events_are_dropped_and_their_group_gets_a_gap(open_journal):
     journal = open_journal(max_bytes=5000, when_full="drop-oldest")
     journal.ensure()
 
@@ -187,7 +187,7 @@ def test_the_oldest_go_and_their_group_is_told_in_their_place(open_journal):
     assert journal.stats_of().lost == 6 and journal.stats_of().waiting == 4
 
 
-def test_a_gap_is_told_until_it_is_acknowledged(open_journal, reopened):
+def test_a_gap_is_delivered_until_it_is_acknowledged(open_journal, reopened):
     options = {"max_bytes": 5000, "when_full": "drop-oldest"}
     journal = open_journal(**options)
     journal.ensure()
@@ -213,7 +213,7 @@ def test_only_events_of_the_group_count_as_lost(open_journal):
     assert journal.items("none") == []
 
 
-def test_what_was_handled_before_does_not_count_as_lost(open_journal):
+def test_events_handled_before_do_not_count_as_lost(open_journal):
     journal = open_journal(max_bytes=5000, when_full="drop-oldest")
     journal.ensure()
     one_by_one(journal, 4)
@@ -224,7 +224,7 @@ def test_what_was_handled_before_does_not_count_as_lost(open_journal):
     assert journal.items()[0] == LostRange(2, 4, 2, "bytes")
 
 
-def test_an_operator_is_told_once_for_many(open_journal):
+def test_many_losses_give_one_warning(open_journal):
     journal = open_journal(max_bytes=5000, when_full="drop-oldest")
     journal.ensure()
     one_by_one(journal, 30)
@@ -237,7 +237,7 @@ def test_an_operator_is_told_once_for_many(open_journal):
     assert len(told) < 10
 
 
-def test_what_was_fetched_before_it_was_dropped_may_still_be_handled(open_journal):
+def test_events_fetched_before_they_were_dropped_may_still_be_handled(open_journal):
     journal = open_journal(max_bytes=5000, when_full="drop-oldest")
     journal.ensure()
     one_by_one(journal, 4)
@@ -251,7 +251,7 @@ def test_what_was_fetched_before_it_was_dropped_may_still_be_handled(open_journa
     assert journal.stats_of().lost == 2
 
 
-def test_what_was_fetched_and_dropped_and_never_handled_is_told_after_a_restart(open_journal, reopened):
+def test_dropped_events_in_flight_become_a_gap_after_a_restart(open_journal, reopened):
     options = {"max_bytes": 5000, "when_full": "drop-oldest"}
     journal = open_journal(**options)
     journal.ensure()
@@ -286,7 +286,7 @@ def test_a_group_that_stays_away_has_one_gap_however_much_it_loses(open_journal)
 # --- age -------------------------------------------------------------------------------------------------------------------
 
 
-def test_events_that_are_too_old_go_and_are_told(open_journal, clock):
+def test_events_that_are_too_old_are_deleted_and_become_a_gap(open_journal, clock):
     journal = open_journal(max_age=60.0)
     journal.ensure()
     one_by_one(journal, 3)
@@ -329,7 +329,7 @@ def test_events_that_wait_are_kept_without_limit(open_journal, clock):
     assert journal.stats_of().oldest_age == 1e9
 
 
-def test_a_group_that_stays_away_for_too_long_is_not_kept_for(open_journal, clock):
+def test_no_events_are_kept_for_a_group_that_stays_away_too_long(open_journal, clock):
     journal = open_journal(max_bytes=5000, full_timeout=0.0)
     journal.ensure(expires_after=60.0)
     one_by_one(journal, 4)
@@ -343,7 +343,7 @@ def test_a_group_that_stays_away_for_too_long_is_not_kept_for(open_journal, cloc
     assert one_by_one(journal, 4) == [5, 6, 7, 8]
 
 
-def test_when_it_comes_back_it_is_told_what_it_missed(open_journal, reopened, clock):
+def test_a_group_that_comes_back_gets_a_gap(open_journal, reopened, clock):
     journal = open_journal()
     journal.ensure(expires_after=60.0)
     one_by_one(journal, 4)
@@ -388,7 +388,7 @@ def test_a_group_whose_members_are_busy_for_long_does_not_expire_when_they_answe
 # --- the disk --------------------------------------------------------------------------------------------------------------
 
 
-def test_what_went_is_given_back_to_the_disk(open_journal, reopened, monkeypatch):
+def test_space_of_deleted_events_is_given_back_to_the_disk(open_journal, reopened, monkeypatch):
     monkeypatch.setattr("zmqservices.journal.store._SPARE_PAGES", 16)
     monkeypatch.setattr("zmqservices.journal.writer.SWEEP_INTERVAL", 0.0)
     journal = open_journal(retention=0.0)

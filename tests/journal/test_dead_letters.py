@@ -35,7 +35,7 @@ def test_a_dead_letter_keeps_the_event_and_the_error(buried):
     assert letter.attempts == 10 and letter.error == ERROR and letter.buried_at > 1e9
 
 
-def test_the_group_is_done_with_it(buried, reopened):
+def test_a_dead_letter_counts_as_handled_for_its_group(buried, reopened):
     assert buried.seqs() == [1, 3, 5]
     assert buried.stats_of().dead_letters == 2 and buried.stats_of().waiting == 3
 
@@ -46,13 +46,13 @@ def test_the_group_is_done_with_it(buried, reopened):
     assert journal.stats_of().dead_letters == 2
 
 
-def test_they_are_listed_page_by_page(buried):
+def test_dead_letters_are_listed_page_by_page(buried):
     assert [letter.event.seq for _, letter in buried.ask("dead_letters", None, 1)] == [2]
     assert letters(buried, after=2) == [4]
     assert letters(buried, "another") == []
 
 
-def test_one_that_is_requeued_is_delivered_once_more(buried):
+def test_a_requeued_dead_letter_is_delivered_again(buried):
     [event] = buried.ask("requeue", "reports.handle", [2, 3])
 
     assert event.seq == 2 and event.body == b"body 1"
@@ -62,12 +62,12 @@ def test_one_that_is_requeued_is_delivered_once_more(buried):
     assert [event.seq for event in buried.ask("requeued", "reports.handle")] == []
 
 
-def test_all_may_be_requeued(buried):
+def test_all_dead_letters_can_be_requeued(buried):
     assert [event.seq for event in buried.ask("requeue", "reports.handle", None)] == [2, 4]
     assert letters(buried) == []
 
 
-def test_what_was_requeued_and_not_handled_is_there_after_a_restart(buried, reopened):
+def test_a_requeued_and_unhandled_event_survives_a_restart(buried, reopened):
     buried.ask("requeue", "reports.handle", None)
     buried.acknowledge(2)
 
@@ -80,7 +80,7 @@ def test_what_was_requeued_and_not_handled_is_there_after_a_restart(buried, reop
     assert journal.stats().bytes < 1000
 
 
-def test_one_that_fails_again_is_dead_again(buried, reopened):
+def test_a_requeued_event_that_fails_again_is_a_dead_letter_again(buried, reopened):
     [event] = buried.ask("requeue", "reports.handle", [2])
 
     buried.ask("bury", "reports.handle", event, {"value": "again"}, 3)
@@ -92,7 +92,7 @@ def test_one_that_fails_again_is_dead_again(buried, reopened):
     assert journal.stats_of().dead_letters == 2
 
 
-def test_letters_are_dropped_by_seq_or_all(buried):
+def test_dead_letters_are_dropped_by_seq_or_all(buried):
     assert buried.ask("drop", "reports.handle", [2, 3]) == 1
     assert letters(buried) == [4]
     assert buried.ask("drop", "reports.handle", None) == 1
@@ -100,7 +100,7 @@ def test_letters_are_dropped_by_seq_or_all(buried):
     assert buried.stats_of().dead_letters == 0
 
 
-def test_many_are_requeued_and_dropped_at_once(journal):
+def test_many_dead_letters_are_requeued_and_dropped_at_once(journal):
     journal.ensure()
     journal.append_many(1200)
     bury(journal, *range(1, 1201))
@@ -109,7 +109,7 @@ def test_many_are_requeued_and_dropped_at_once(journal):
     assert journal.ask("drop", "reports.handle", range(1, 1201)) == 500
 
 
-def test_a_letter_outlives_its_event(open_journal):
+def test_a_dead_letter_outlives_its_event(open_journal):
     journal = open_journal(max_bytes=6000, full_timeout=0.0)
     journal.ensure()
     journal.append(body=b"x" * 1000)
@@ -121,7 +121,7 @@ def test_a_letter_outlives_its_event(open_journal):
     assert journal.ask("requeue", "reports.handle", None)[0].body == b"x" * 1000
 
 
-def test_letters_go_with_their_group(buried):
+def test_dead_letters_are_deleted_with_their_group(buried):
     before = buried.stats().bytes
 
     buried.ask("remove_group", "reports.handle")
@@ -130,7 +130,7 @@ def test_letters_go_with_their_group(buried):
     assert buried.stats().bytes < before - 300
 
 
-def test_the_bytes_of_letters_are_counted_over_all_that_is_done_with_them(buried, reopened):
+def test_the_bytes_of_dead_letters_are_counted_correctly(buried, reopened):
     buried.ask("requeue", "reports.handle", [2])
     buried.ask("bury", "reports.handle", buried.ask("requeue", "reports.handle", [4])[0], {"value": "x" * 500}, 1)
     buried.acknowledge(2)
@@ -142,7 +142,7 @@ def test_the_bytes_of_letters_are_counted_over_all_that_is_done_with_them(buried
     assert bytes_before > 500
 
 
-def test_all_letters_take_half_of_the_bytes_at_most(open_journal, monkeypatch):
+def test_dead_letters_take_at_most_half_of_the_bytes(open_journal, monkeypatch):
     monkeypatch.setattr("zmqservices.journal.writer.SWEEP_INTERVAL", 0.0)
     journal = open_journal(max_bytes=20_000, full_timeout=0.0)
     journal.ensure()
@@ -158,6 +158,6 @@ def test_all_letters_take_half_of_the_bytes_at_most(open_journal, monkeypatch):
 
 
 @pytest.mark.parametrize("question", ["requeue", "drop"])
-def test_a_group_that_is_not_known_is_an_error(journal, question):
+def test_an_unknown_group_is_an_error(journal, question):
     with pytest.raises(JournalError, match="no group 'nobody'"):
         journal.ask(question, "nobody", None)

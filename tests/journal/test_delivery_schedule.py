@@ -38,14 +38,14 @@ def loads(actions):
 # --- loading ---------------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_loaded_while_nobody_is_there():
+def test_nothing_is_loaded_without_members():
     deliveries = schedule()
 
     assert deliveries.due(0.0) == []
     assert deliveries.next_at(0.0) is None
 
 
-def test_with_the_first_member_events_after_the_cursor_are_asked_for():
+def test_the_first_member_starts_a_load_after_the_cursor():
     deliveries = with_members(schedule(cursor=41, window=10))
 
     assert deliveries.due(0.0) == [Fetch(41, 10)]
@@ -81,7 +81,7 @@ def test_no_more_bytes_than_the_window_allows_are_loaded():
     assert loads(deliveries.due(0.0)) == []
 
 
-def test_after_the_last_page_nothing_is_asked_for_until_something_was_appended():
+def test_after_the_last_page_nothing_is_loaded_until_an_append():
     deliveries = with_members(schedule())
     deliveries.due(0.0)
     deliveries.loaded(page(1))
@@ -93,7 +93,7 @@ def test_after_the_last_page_nothing_is_asked_for_until_something_was_appended()
     assert loads(deliveries.due(0.0)) == [Fetch(1, 999)]
 
 
-def test_what_was_appended_while_a_page_was_on_its_way_is_asked_for():
+def test_events_appended_during_a_load_are_loaded():
     deliveries = with_members(schedule())
     deliveries.due(0.0)
     deliveries.appended(2)
@@ -103,7 +103,7 @@ def test_what_was_appended_while_a_page_was_on_its_way_is_asked_for():
     assert loads(deliveries.due(0.0)) == [Fetch(1, 999)]
 
 
-def test_what_is_handed_over_with_its_commit_is_sent_without_a_load():
+def test_events_handed_over_with_their_commit_are_sent_without_a_load():
     deliveries = loaded(1, credit=3)
     assert deliveries.next_after == 1
 
@@ -123,7 +123,7 @@ def test_a_commit_that_is_larger_than_what_is_handed_over_is_loaded_on():
     assert loads(deliveries.due(0.0)) == [Fetch(3, 997)]
 
 
-def test_what_is_handed_over_out_of_its_turn_is_passed_over_and_loaded():
+def test_events_handed_over_out_of_order_are_ignored_and_loaded():
     deliveries = loaded(1)
 
     deliveries.offered(0, page(1, 2))
@@ -145,7 +145,7 @@ def test_what_was_asked_for_before_a_rewind_is_not_taken_until_the_schedule_is_t
 
 
 @pytest.mark.parametrize("options", [{"window": 1}, {"window_bytes": 4}])
-def test_without_room_nothing_is_handed_over(options):
+def test_without_room_no_events_are_handed_over(options):
     deliveries = loaded(1, credit=0, **options)
     assert deliveries.next_after is None
 
@@ -155,7 +155,7 @@ def test_without_room_nothing_is_handed_over(options):
     assert deliveries.in_memory == 1
 
 
-def test_nothing_is_handed_over_while_older_events_are_to_be_loaded_or_nobody_is_there():
+def test_no_events_are_handed_over_while_older_ones_wait_or_without_members():
     assert schedule().next_after is None
     deliveries = with_members(schedule())
     assert deliveries.next_after is None
@@ -167,7 +167,7 @@ def test_nothing_is_handed_over_while_older_events_are_to_be_loaded_or_nobody_is
     assert deliveries.next_after is None
 
 
-def test_a_load_that_failed_is_asked_for_again_a_second_later():
+def test_a_failed_load_is_repeated_after_a_second():
     deliveries = with_members(schedule())
     deliveries.due(0.0)
 
@@ -205,7 +205,7 @@ def test_an_answer_gives_no_credit_a_grant_does():
     assert sends(deliveries.due(0.0)) == [("a", 2)]
 
 
-def test_members_take_in_turn():
+def test_members_take_turns():
     deliveries = loaded(1, 2, 3, 4, names=("a", "b"), credit=2)
 
     assert sends(deliveries.due(0.0)) == [("a", 1), ("b", 2), ("a", 3), ("b", 4)]
@@ -221,7 +221,7 @@ def test_a_slow_member_does_not_hold_up_a_fast_one():
         assert sends(deliveries.due(0.0)) == [("fast", seq + 1)]
 
 
-def test_not_more_than_the_limit_is_sent_at_once_and_the_rest_follows_at_once():
+def test_one_turn_sends_at_most_the_limit_and_the_next_turn_the_rest():
     deliveries = loaded(1, 2, 3, credit=3)
 
     assert sends(deliveries.due(0.0, limit=2)) == [("a", 1), ("a", 2)]
@@ -230,7 +230,7 @@ def test_not_more_than_the_limit_is_sent_at_once_and_the_rest_follows_at_once():
     assert deliveries.next_at(0.0) == 30.0
 
 
-def test_who_is_not_a_member_is_not_given_credit():
+def test_only_members_get_credit():
     deliveries = loaded(1, credit=0)
 
     deliveries.granted("nobody", 5, 0.0)
@@ -272,7 +272,7 @@ def test_the_pause_is_bounded():
     assert now == 1.0 + 2.0 + 1998 * 3.0
 
 
-def test_the_pause_is_jittered_from_nothing_on():
+def test_the_pause_has_full_jitter():
     deliveries = loaded(1, chance=0.25, backoff=1.0)
     deliveries.due(0.0)
 
@@ -282,7 +282,7 @@ def test_the_pause_is_jittered_from_nothing_on():
     assert deliveries.next_at(0.0) == 0.25
 
 
-def test_a_handler_may_say_when_to_come_again():
+def test_a_handler_may_choose_the_delay():
     deliveries = loaded(1)
     deliveries.due(0.0)
 
@@ -292,7 +292,7 @@ def test_a_handler_may_say_when_to_come_again():
     assert sends(deliveries.due(7.0)) == [("a", 1)]
 
 
-def test_others_pass_an_event_that_waits_for_its_next_try():
+def test_other_events_pass_an_event_that_waits_for_its_next_try():
     deliveries = loaded(1, 2)
     deliveries.due(0.0)
 
@@ -323,7 +323,7 @@ def test_an_error_that_is_final_buries_at_once():
     assert deliveries.due(0.0) == [Bury(event(1), 1, ERROR)]
 
 
-def test_an_event_that_was_requeued_counts_anew():
+def test_a_requeued_event_has_its_attempts_counted_from_one():
     deliveries = loaded(1, max_deliveries=1)
     deliveries.due(0.0)
     failing(deliveries)
@@ -346,7 +346,7 @@ def test_an_event_given_back_unhandled_goes_out_again_at_once_and_uncounted():
 # --- members that go -------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_member_had_in_flight_goes_to_others_when_it_leaves():
+def test_events_of_a_member_that_leaves_go_to_others():
     deliveries = loaded(1, 2, names=("a", "b"), credit=2)
     deliveries.due(0.0)
 
@@ -356,7 +356,7 @@ def test_what_a_member_had_in_flight_goes_to_others_when_it_leaves():
     assert deliveries.members() == ["b"]
 
 
-def test_it_waits_in_memory_when_there_are_no_others():
+def test_events_of_the_last_member_wait_in_memory():
     deliveries = loaded(1)
     deliveries.due(0.0)
     deliveries.left("a", 0.0)
@@ -381,7 +381,7 @@ def test_an_event_that_takes_every_member_down_is_buried():
     assert bury.error["exc_type"] == "MaybeExecuted" and "b went away" in bury.error["value"]
 
 
-def test_what_a_silent_member_had_in_flight_goes_to_others():
+def test_events_of_a_silent_member_go_to_others():
     deliveries = loaded(1, names=("a", "b"), ack_wait=5.0)
     deliveries.due(0.0)
     assert deliveries.next_at(0.0) == 5.0
@@ -391,7 +391,7 @@ def test_what_a_silent_member_had_in_flight_goes_to_others():
     assert deliveries.due(5.0) == [Send("b", event(1), 2)]
 
 
-def test_a_silent_member_with_credit_left_does_not_stand_in_the_way_of_others():
+def test_a_silent_member_with_credit_does_not_delay_others():
     deliveries = loaded(1, names=("a", "b"), ack_wait=5.0, credit=2)
     deliveries.due(0.0)
     deliveries.alive("b", 4.0)
@@ -399,7 +399,7 @@ def test_a_silent_member_with_credit_left_does_not_stand_in_the_way_of_others():
     assert deliveries.due(5.0) == [Send("b", event(1), 2)]
 
 
-def test_a_member_that_is_heard_of_keeps_what_it_has_however_long_it_takes():
+def test_a_member_that_reports_keeps_its_events_however_long_it_takes():
     deliveries = loaded(1, names=("a", "b"), ack_wait=5.0)
     deliveries.due(0.0)
 
@@ -408,7 +408,7 @@ def test_a_member_that_is_heard_of_keeps_what_it_has_however_long_it_takes():
         assert deliveries.due(float(now)) == []
 
 
-def test_a_silent_member_gets_nothing_until_it_is_heard_again():
+def test_a_silent_member_gets_no_events_until_it_answers():
     deliveries = loaded(1, 2, ack_wait=5.0, credit=2)
     deliveries.due(0.0)
     assert deliveries.due(5.0) == []

@@ -63,7 +63,7 @@ def append_until_full(journal, most=5000):
     return kept
 
 
-def test_a_full_disk_is_an_error_that_says_so_and_what_was_committed_stays(on_disk):
+def test_a_full_disk_is_an_error_that_says_so_and_committed_events_stay(on_disk):
     journal = on_disk()
     journal.ensure()
 
@@ -74,7 +74,7 @@ def test_a_full_disk_is_an_error_that_says_so_and_what_was_committed_stays(on_di
     assert "is full" in journal.stats().trouble
 
 
-def test_once_there_is_room_it_goes_on(on_disk, disk):
+def test_once_there_is_room_the_journal_goes_on(on_disk, disk):
     journal = on_disk()
     journal.ensure()
     filler = fill(disk)
@@ -88,7 +88,7 @@ def test_once_there_is_room_it_goes_on(on_disk, disk):
     assert journal.seqs() == list(range(1, last + 2))
 
 
-def test_every_append_of_a_commit_that_failed_is_told(on_disk, disk):
+def test_every_append_of_a_failed_commit_gets_the_error(on_disk, disk):
     journal = on_disk()
     journal.ensure()
     fill(disk)
@@ -120,14 +120,14 @@ def test_a_journal_from_a_full_disk_is_whole_after_a_restart(on_disk, disk):
     assert {item.seq for item in items} >= set(range(4, kept + 1))
 
 
-def test_a_journal_that_cannot_be_made_for_want_of_room_says_so(on_disk, disk):
+def test_a_journal_that_finds_no_room_says_so(on_disk, disk):
     fill(disk)
 
     with pytest.raises(JournalError, match="full|space"):
         on_disk()
 
 
-def test_acknowledgements_that_found_no_room_are_written_later(on_disk, disk):
+def test_acknowledgements_without_room_are_written_later(on_disk, disk):
     journal = on_disk()
     journal.ensure()
     journal.append_many(50)

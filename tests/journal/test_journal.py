@@ -45,7 +45,7 @@ def test_more_events_than_stay_in_memory_are_read(journal):
     assert journal.seqs(after=1900) == list(range(1901, 6001))
 
 
-def test_the_commit_is_told_once_for_all_of_its_events(tmp_path):
+def test_a_commit_is_reported_once_for_all_its_events(tmp_path):
     told = []
     journal = Journal.open(tmp_path, "orders", on_commit=told.append)
     for _ in range(1000):
@@ -57,7 +57,7 @@ def test_the_commit_is_told_once_for_all_of_its_events(tmp_path):
     assert len(told) < 1000
 
 
-def test_a_commit_is_handed_over_before_it_is_told(open_journal):
+def test_a_commit_is_handed_over_before_it_is_reported(open_journal):
     told = []
     journal = open_journal(on_commit=told.append)
     journal.ensure(pattern="order.*")
@@ -72,7 +72,7 @@ def test_a_commit_is_handed_over_before_it_is_told(open_journal):
     assert told[1].is_last and told[1].to_seq == 2
 
 
-def test_what_the_group_does_not_want_of_a_commit_is_handled_at_once(open_journal):
+def test_events_of_a_commit_that_do_not_match_the_group_count_as_handled(open_journal):
     told = []
     journal = open_journal()
     journal.ensure(pattern="order.*")
@@ -103,12 +103,12 @@ def test_a_commit_that_begins_elsewhere_is_not_handed_over(open_journal):
 
 
 @pytest.mark.parametrize("event", [NewEvent("a", "text"), NewEvent(b"a", b""), NewEvent("a", None)])
-def test_what_is_not_bytes_is_refused_at_once(journal, event):
+def test_a_body_that_is_not_bytes_is_refused_at_once(journal, event):
     with pytest.raises(TypeError, match="bytes"):
         journal.append(event.type, event.body)
 
 
-def test_an_event_that_cannot_be_kept_does_no_harm_to_others_of_its_commit(journal):
+def test_an_event_that_cannot_be_stored_does_not_affect_others_of_its_commit(journal):
     answers = []
     for headers in (None, {1, 2}, None):
         journal.journal.append(NewEvent("a", b"", headers), answers.append)
@@ -117,7 +117,7 @@ def test_an_event_that_cannot_be_kept_does_no_harm_to_others_of_its_commit(journ
     assert [type(answer) for answer in answers] == [int, TypeError, int]
 
 
-def test_a_callback_that_fails_does_no_harm(journal, capsys):
+def test_a_failing_callback_does_not_affect_the_journal(journal, capsys):
     journal.journal.append(NewEvent("a", b""), lambda seq: 1 / 0)
 
     assert journal.append() == 2
@@ -127,7 +127,7 @@ def test_a_callback_that_fails_does_no_harm(journal, capsys):
 # --- groups ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_group_gets_what_came_after_it(journal):
+def test_a_group_gets_events_appended_after_it(journal):
     journal.append()
     assert journal.ensure() == 1
 
@@ -136,14 +136,14 @@ def test_a_group_gets_what_came_after_it(journal):
     assert journal.seqs(after=1) == [2]
 
 
-def test_a_group_may_ask_for_everything_that_is_kept(journal):
+def test_a_group_may_ask_for_all_kept_events(journal):
     journal.append()
 
     assert journal.ensure(start="earliest") == 0
     assert journal.seqs() == [1]
 
 
-def test_the_order_of_calls_says_what_a_group_gets(journal):
+def test_the_order_of_calls_decides_the_events_of_a_group(journal):
     journal.journal.append(NewEvent("a", b""), lambda seq: None)
     journal.journal.ensure_group(Group("reports.handle", "#"), lambda cursor: None)
     journal.journal.append(NewEvent("a", b""), lambda seq: None)
@@ -180,7 +180,7 @@ def test_a_page_holds_no_more_than_its_bytes_and_one_event(journal):
     assert len(page.items) == 3 and not page.is_last
 
 
-def test_a_page_of_nothing_says_how_far_was_looked(journal):
+def test_an_empty_page_says_how_far_the_search_went(journal):
     journal.ensure(pattern="rare")
     journal.append_many(100)
 
@@ -189,7 +189,7 @@ def test_a_page_of_nothing_says_how_far_was_looked(journal):
     assert page.items == () and page.to_seq == 100 and page.is_last
 
 
-def test_looking_for_rare_events_ends_now_and_then(journal, monkeypatch):
+def test_a_search_for_rare_events_pauses_between_pages(journal, monkeypatch):
     monkeypatch.setattr("zmqservices.journal.paging._LOOKED_AT", 30)
     journal.ensure(pattern="rare")
     journal.append_many(100)
@@ -201,14 +201,14 @@ def test_looking_for_rare_events_ends_now_and_then(journal, monkeypatch):
     assert journal.seqs() == [101]
 
 
-def test_a_group_that_is_not_known_is_an_error_that_names_those_that_are(journal):
+def test_an_unknown_group_is_an_error_that_names_the_known_ones(journal):
     journal.ensure("reports.handle")
 
     with pytest.raises(JournalError, match="no group 'report'; known: reports.handle"):
         journal.fetch("report")
 
 
-def test_what_was_acknowledged_does_not_come_again(journal, open_journal, reopened):
+def test_acknowledged_events_do_not_come_again(journal, open_journal, reopened):
     journal.ensure()
     journal.append_many(10)
     journal.acknowledge(1, 2, 3, 7)
@@ -220,7 +220,7 @@ def test_what_was_acknowledged_does_not_come_again(journal, open_journal, reopen
     assert journal.seqs() == [4, 5, 6, 8, 9, 10]
 
 
-def test_acknowledging_twice_or_what_is_not_there_does_no_harm(journal):
+def test_repeated_and_unknown_acknowledgements_have_no_effect(journal):
     journal.ensure()
     journal.append_many(3)
 
@@ -231,7 +231,7 @@ def test_acknowledging_twice_or_what_is_not_there_does_no_harm(journal):
     assert journal.stats_of().waiting == 2
 
 
-def test_the_cursor_passes_what_does_not_concern_the_group(journal):
+def test_the_cursor_passes_events_that_do_not_match_the_group(journal):
     journal.ensure(pattern="order.created")
     journal.append_many(5, "order.paid")
     journal.append_many(1, "order.created")
@@ -244,7 +244,7 @@ def test_the_cursor_passes_what_does_not_concern_the_group(journal):
     assert journal.stats_of().cursor == 11
 
 
-def test_groups_are_remembered_with_what_was_declared(journal, reopened):
+def test_groups_are_stored_with_their_declaration(journal, reopened):
     journal.ensure(pattern="order.*", max_deliveries=3, expires_after=60.0, details={"kind": "pool"})
 
     journal = reopened(journal)
@@ -322,7 +322,7 @@ def test_a_group_may_be_wound_forward_past_what_waits(journal):
     assert journal.stats_of().waiting == 0
 
 
-def test_anybody_may_look_without_being_a_group(journal):
+def test_events_can_be_read_without_a_group(journal):
     journal.append("a")
     journal.append("b")
     journal.append("a")
@@ -361,7 +361,7 @@ def test_a_journal_knows_the_names_that_it_gave(journal, reopened):
     assert not journal.knows("another", 1)
 
 
-def test_seqs_go_on_when_everything_was_handled_and_went(journal, reopened, monkeypatch):
+def test_seqs_go_on_when_all_events_were_handled_and_deleted(journal, reopened, monkeypatch):
     monkeypatch.setattr("zmqservices.journal.writer.SWEEP_INTERVAL", 0.0)
     journal = reopened(journal, retention=0.0)
     journal.append_many(3)
@@ -378,7 +378,7 @@ def test_seqs_go_on_when_everything_was_handled_and_went(journal, reopened, monk
 # --- how it stands ---------------------------------------------------------------------------------------------------------
 
 
-def test_stats_say_what_waits_and_for_how_long(journal, reopened):
+def test_stats_count_waiting_events_and_their_age(journal, reopened):
     journal.ensure("a")
     journal.ensure("b", "nothing")
     journal.append_many(10, body=b"x" * 100)
@@ -396,7 +396,7 @@ def test_stats_say_what_waits_and_for_how_long(journal, reopened):
 # --- the end ---------------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_posted_before_the_end_is_kept(journal, reopened):
+def test_events_posted_before_the_close_are_kept(journal, reopened):
     journal.ensure()
     answers = []
     for _ in range(1000):
@@ -408,7 +408,7 @@ def test_what_was_posted_before_the_end_is_kept(journal, reopened):
     assert journal.last_seq == 1000
 
 
-def test_after_the_end_everything_is_refused(journal):
+def test_a_closed_journal_refuses_everything(journal):
     journal.close()
     journal.close()
 
@@ -435,12 +435,12 @@ def test_the_end_may_be_told_instead_of_waited_for(journal, open_journal):
         ({"retention": -1.0}, "retention is -1.0"),
     ],
 )
-def test_settings_that_are_wrong_are_quoted(tmp_path, options, text):
+def test_wrong_settings_are_quoted(tmp_path, options, text):
     with pytest.raises(ConfigurationError, match=text):
         Journal.open(tmp_path, "orders", **options)
 
 
-def test_with_full_sync_it_does_the_same(open_journal, reopened):
+def test_with_full_sync_a_journal_does_the_same(open_journal, reopened):
     journal = open_journal(sync="full")
     journal.ensure()
     journal.append_many(100)

@@ -21,7 +21,7 @@ def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_folders_and_files_of_journals_are_for_their_user_alone(tmp_path):
+def test_only_their_user_can_read_folders_and_files_of_journals(tmp_path):
     folder = tmp_path / "state" / "journals" / "default"
 
     journal = Journal.open(folder, "orders")
@@ -44,7 +44,7 @@ def test_a_journal_that_others_could_read_is_closed_to_them(tmp_path):
     journal.close()
 
 
-def test_a_folder_that_is_there_stays_as_its_owner_has_it(tmp_path):
+def test_an_existing_folder_keeps_its_permissions(tmp_path):
     folder = tmp_path / "shared"
     folder.mkdir(mode=0o750)
 
@@ -84,7 +84,7 @@ def test_a_namespace_is_one_step_down(tmp_path, namespace):
     assert os.path.realpath(events.folder) == events.folder
 
 
-def test_every_namespace_has_a_folder_of_its_own():
+def test_every_namespace_has_its_own_folder():
     names = [".", "..", "%2E", "%2E%2E", "a", "a.b", "A", "a/b", "a%2Fb"]
 
     assert len({folder_of(name) for name in names}) == len(names)

@@ -32,7 +32,7 @@ for n in range(1, 10**9):
 
 
 @pytest.mark.parametrize("sync, wanted", [("normal", 3000), ("normal", 20_000), ("full", 3000)])
-def test_what_was_told_to_be_committed_is_there_after_kill_9(open_journal, tmp_path, sync, wanted):
+def test_committed_events_survive_kill_9(open_journal, tmp_path, sync, wanted):
     process = subprocess.Popen(
         [sys.executable, "-c", APPENDER, str(tmp_path), sync], stdout=subprocess.PIPE, text=True, bufsize=1
     )
@@ -82,7 +82,7 @@ def backup(tmp_path, open_journal):
     return backup
 
 
-def test_a_journal_copied_back_from_a_backup_is_noticed_and_told(backup, open_journal):
+def test_a_journal_restored_from_a_backup_is_noticed_and_reported(backup, open_journal):
     before = backup(".lock")
 
     journal = open_journal()
@@ -135,7 +135,7 @@ def test_a_journal_that_was_rewound_and_went_on_elsewhere_is_noticed(backup, ope
     assert reset.reason == "rewound" and "another event 9" in reset.detail
 
 
-def test_another_journal_in_the_place_of_the_one_that_was_here_is_noticed(open_journal, tmp_path):
+def test_a_journal_that_replaced_another_one_is_noticed(open_journal, tmp_path):
     journal = open_journal()
     journal.append_many(5)
     journal.close()
@@ -213,7 +213,7 @@ def filled(open_journal, n=400):
     return journal
 
 
-def test_what_can_be_read_of_a_damaged_file_is_carried_over_and_the_rest_is_told(open_journal, tmp_path):
+def test_readable_parts_of_a_damaged_file_are_copied_and_the_rest_is_reported(open_journal, tmp_path):
     journal = filled(open_journal)
     damaged(journal, at=journal.path.stat().st_size // 2 // 4096 * 4096, size=3 * 4096)
 
@@ -228,7 +228,7 @@ def test_what_can_be_read_of_a_damaged_file_is_carried_over_and_the_rest_is_told
     assert journal.append() == 401
 
 
-def test_a_file_that_is_no_database_any_more_is_kept_aside(open_journal):
+def test_a_file_that_is_no_longer_a_database_is_kept_aside(open_journal):
     journal = filled(open_journal, n=10)
     journal.path.write_bytes(b"not a database at all" * 1000)
 
@@ -256,7 +256,7 @@ def test_a_truncated_file_is_repaired(open_journal):
     assert journal.append() == 401
 
 
-def test_when_the_groups_cannot_be_read_whoever_comes_gets_all_that_is_kept(open_journal, monkeypatch):
+def test_if_groups_cannot_be_read_every_group_gets_all_kept_events(open_journal, monkeypatch):
     journal = filled(open_journal)
     damaged(journal, at=journal.path.stat().st_size // 2 // 4096 * 4096, size=3 * 4096)
     monkeypatch.setitem(recovery._CHECKS, "groups", _refuse)

@@ -38,16 +38,16 @@ def hold():
         process.communicate()
 
 
-def test_each_process_has_a_slot_of_its_own(hold, open_journal, tmp_path):
+def test_each_process_has_its_own_slot(hold, open_journal, tmp_path):
     assert [hold(tmp_path)[1], hold(tmp_path)[1]] == [0, 1]
     assert open_journal(folder=tmp_path).slot == 2
 
 
-def test_two_journals_of_one_process_have_slots_of_their_own(open_journal):
+def test_two_journals_of_one_process_have_different_slots(open_journal):
     assert [open_journal().slot, open_journal().slot] == [0, 1]
 
 
-def test_sources_do_not_meet(open_journal):
+def test_sources_have_separate_slots(open_journal):
     assert open_journal("orders").slot == open_journal("customers").slot == 0
 
 
@@ -102,7 +102,7 @@ def test_a_source_may_have_any_name(open_journal, tmp_path, source):
     assert Journal.orphans(path.parent, source) == [Orphan(path, source, 0)]
 
 
-def test_an_orphan_that_was_emptied_is_taken_away(open_journal, tmp_path, monkeypatch):
+def test_an_empty_orphan_is_removed(open_journal, tmp_path, monkeypatch):
     monkeypatch.setattr("zmqservices.journal.writer.SWEEP_INTERVAL", 0.0)
     journal = open_journal(retention=0.0)
     journal.ensure()
@@ -115,7 +115,7 @@ def test_an_orphan_that_was_emptied_is_taken_away(open_journal, tmp_path, monkey
     assert open_journal().append() == 1
 
 
-def test_an_orphan_in_which_something_waits_is_not_taken_away(open_journal, reopened):
+def test_an_orphan_with_waiting_events_is_not_removed(open_journal, reopened):
     journal = open_journal()
     journal.ensure()
     journal.append()

@@ -75,7 +75,7 @@ committed.wait()
 """
 
 
-def test_a_process_that_forgets_to_close_its_journal_ends_all_the_same(tmp_path, open_journal):
+def test_a_process_that_does_not_close_its_journal_still_ends(tmp_path, open_journal):
     run = subprocess.run([sys.executable, "-c", FORGETFUL, str(tmp_path)], capture_output=True, text=True, timeout=50)
 
     assert (run.returncode, run.stderr) == (0, "")
