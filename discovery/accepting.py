@@ -28,6 +28,7 @@ from discovery.native import original
 
 #: Not gevent's: that one would make a hub in a native thread, whose imports could collide with those of other threads.
 _socket: type[socket.socket] = original("socket", "socket")
+_sleep: Callable[[float], None] = original("time", "sleep")
 
 #: Descriptors that must be free before connections are accepted: the process needs some for its own files and calls.
 SPARE = 4
@@ -40,6 +41,8 @@ FEW = 0.75
 #: Attempts to find the listener; ZeroMQ adds it to its epoll set in its own thread, soon after the bind. The pauses between
 #: them double, so that a busy machine has ten seconds for it.
 TRIES = 10
+#: Attempts at the start, a millisecond apart. Once connections have used up all descriptors, the listener cannot be looked for.
+FIRST_TRIES = 20
 #: Seconds between two warnings of one process.
 WARN_INTERVAL = 60.0
 
@@ -154,6 +157,11 @@ class AcceptGuard:
         self._is_closed = False
         #: Whether new connections wait for descriptors now.
         self.is_paused = False
+        for _ in range(FIRST_TRIES):
+            self._look_for_listener()
+            if self._listener is not None:
+                break
+            _sleep(0.001)
 
     def check(self) -> float | None:
         """Pauses or resumes accepting. Returns the seconds until the next check; None when there shall be none."""
@@ -178,13 +186,19 @@ class AcceptGuard:
         self._pause = min(self._pause * 2, CALM)
         return pause
 
-    def _find_listener(self) -> float | None:
+    def _look_for_listener(self) -> bool:
+        """False: there are no descriptors left with which it could be found."""
         try:
             self._listener = self._find(self._port)
         except (OSError, AttributeError) as exc:
-            if getattr(exc, "errno", 0) in (errno.EMFILE, errno.ENFILE):
-                # Connections have used up all descriptors already. The listener can be found once one is closed.
-                return NEAR
+            return getattr(exc, "errno", 0) not in (errno.EMFILE, errno.ENFILE)
+        return True
+
+    def _find_listener(self) -> float | None:
+        if not self._look_for_listener():
+            # Connections have used up all descriptors already. The listener can be found once one is closed.
+            self._warn_of_shortage()
+            return NEAR
         if self._listener is not None:
             return CHANGED
         self._tries += 1

@@ -29,7 +29,6 @@ class Process:
         self.listener = FakeListener()
         self.warnings = []
         self.guard = AcceptGuard("tcp://127.0.0.1:4190", self.warnings.append, lambda port: self.listener, lambda: self.free)
-        self.guard.check()
 
 
 @pytest.fixture
@@ -92,13 +91,27 @@ def test_a_listener_that_is_not_found_is_given_up():
     assert [guard.check() for _ in range(TRIES + 1)] == [*(CHANGED * 2**number for number in range(TRIES)), None]
 
 
-def test_a_search_for_the_listener_that_fails_for_want_of_descriptors_is_repeated():
+def test_a_search_for_the_listener_that_fails_for_want_of_descriptors_is_repeated(monkeypatch):
+    monkeypatch.setattr(accepting, "_warned_at", -accepting.WARN_INTERVAL)
+
     def find(port):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    guard = AcceptGuard("tcp://127.0.0.1:4190", print, find, lambda: (0, 0))
+    warnings = []
+    guard = AcceptGuard("tcp://127.0.0.1:4190", warnings.append, find, lambda: (0, 0))
 
     assert [guard.check() for _ in range(2 * TRIES)] == [NEAR] * 2 * TRIES
+    assert len(warnings) == 1
+
+
+def test_a_listener_that_zeromq_adds_a_little_late_is_found_before_anybody_can_connect():
+    answers = [None, None, FakeListener()]
+
+    guard = AcceptGuard("tcp://127.0.0.1:4190", print, lambda port: answers.pop(0), lambda: (0, 0))
+
+    assert answers == []
+    guard.check()
+    assert guard.is_paused
 
 
 def test_a_closed_listener_and_the_listener_of_a_fork_are_not_touched(process, monkeypatch):
