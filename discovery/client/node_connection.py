@@ -143,6 +143,8 @@ class NodeConnection(SocketConnection):
 
     def _disbelieve(self, reason: str, now: float) -> None:
         """The node cannot prove (any more) what it says."""
+        if self._disbelieved:
+            return
         if self.state == UP and self._records:
             # A view outlives the connections that it came over, so these records leave it first. In the next round nothing of
             # the node is left, and the connection ends.

@@ -218,7 +218,8 @@ def test_a_node_that_shows_a_bad_certificate_later_leaves_the_view_and_is_asked_
     seen.wait(knows(own_id(maths, "one")))
 
     there.certificate = keys("other", serves="maths").signed
-    there.tell(None)
+    for bad in [there._welcome()] * 3:
+        there.tell(bad)
     said(caplog, "is for the key")
     seen.wait_now(knows())
 
