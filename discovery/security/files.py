@@ -31,11 +31,15 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
     """The text and the status of a file. Both belong to the same file, even if another one takes its name meanwhile."""
     try:
         with path.open("rb") as file:
-            return file.read(LONGEST_FILE + 1), os.fstat(file.fileno())
+            text, found = file.read(LONGEST_FILE + 1), os.fstat(file.fileno())
     except FileNotFoundError as exc:
         raise SecurityError(f"{path} does not exist; {_MEND}") from exc
     except OSError as exc:
         raise SecurityError(f"{path} cannot be read: {exc.strerror}") from exc
+    if len(text) > LONGEST_FILE:
+        # Never only its beginning: the list of revoked certificates that counts may be on the last line.
+        raise SecurityError(f"{path} has more than {LONGEST_FILE:,} bytes; is it another file? {_MEND}")
+    return text, found
 
 
 def _contents(path: Path, kind: str, text: bytes) -> list[bytes]:

@@ -258,6 +258,15 @@ def test_an_authority_takes_the_place_of_another_and_nodes_keep_their_keys(clust
         alone.believed(before["stock"].signed, before["stock"].pair.public)
 
 
+def test_a_file_that_is_too_long_is_refused_and_not_cut_off(tmp_path):
+    folder = Authority.create(tmp_path / "one").issue("orders")
+    with (folder / "authorities").open("a") as file:
+        file.write("#" * files.LONGEST_FILE)
+
+    with pytest.raises(SecurityError, match="authorities has more than 1,048,576 bytes; is it another file"):
+        Keys.read(folder)
+
+
 def test_what_is_revoked_or_has_ended_is_not_issued_by_a_successor(tmp_path):
     former = Authority.create(tmp_path / "one")
     for name in ("orders", "stock", "thief"):
