@@ -320,6 +320,15 @@ def test_a_note_outlives_its_certificate_but_not_what_was_written_after_its_end(
     assert refused(verifier.note, signer.note(note(stamp=clock.now))) == "expired"
 
 
+def test_a_note_does_not_outlive_the_trust_in_its_authority(keys, clock, verifier, monkeypatch):
+    signed = Signer(keys("orders", publishes=("orders",)), clock).note(note())
+    assert verifier.note(signed)
+
+    monkeypatch.setattr(keys("reader"), "trust", Trust(frozenset([bytes(32)])))
+
+    assert refused(verifier.note, signed) == "authority"
+
+
 def test_what_is_kept_is_bounded(keys, clock, verifier, monkeypatch):
     monkeypatch.setattr(envelopes, "MOST_RECORDS", 3)
     monkeypatch.setattr(envelopes, "MOST_CERTIFICATES", 2)
