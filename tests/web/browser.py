@@ -1,4 +1,4 @@
-"""A real browser, without a window: it opens a page of a service under test, and the page reports by itself."""
+"""Runs a real browser without a window. It opens a page of the service under test, and the page reports its results."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ FLAGS = (
 
 
 def find():
-    """The path of a browser. Skips the test where there is none, but fails it in CI."""
+    """The path of a browser. If there is none, the test is skipped; in CI it fails."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         why = f"no browser is installed (one of {', '.join(NAMES)})"

@@ -1,4 +1,4 @@
-"""What the tests of HTTP and WebSockets share: services that listen on a free port, and clients on gevent's sockets."""
+"""Fixtures of the tests of HTTP and WebSockets: services that listen on a free port, and clients on gevent's sockets."""
 
 import gevent
 import pytest

@@ -19,7 +19,7 @@ from wsproto.events import (
 
 
 class Refused(Exception):
-    """The handshake was answered with something else than a WebSocket."""
+    """The server refused the handshake."""
 
     def __init__(self, status, body):
         self.status, self.body = status, body

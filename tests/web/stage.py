@@ -1,4 +1,4 @@
-"""HTTP as a client sees it, on gevent's sockets, so that services and clients of a test share one thread."""
+"""An HTTP client on gevent's sockets, so that services and clients of a test share one thread."""
 
 import http.client
 import json
@@ -11,7 +11,7 @@ from zmqservices.web.server import WebServer
 
 
 class Answer:
-    """What came back."""
+    """An HTTP response."""
 
     def __init__(self, response):
         self.status = response.status
@@ -42,7 +42,7 @@ class Connection(http.client.HTTPConnection):
 
 
 class Web:
-    """A container's web server, from outside."""
+    """A client of a container's web server."""
 
     def __init__(self, container):
         self.container = container
@@ -59,7 +59,7 @@ class Web:
         return connection
 
     def ask(self, method, path, body=None, headers=None, **options):
-        """One request on a connection of its own."""
+        """Send one request on a new connection."""
         connection = Connection(*self.address)
         try:
             return connection.ask(method, path, body, headers, **options)

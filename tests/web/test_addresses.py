@@ -1,4 +1,4 @@
-"""Where a web server listens, asked over IPv4 and IPv6."""
+"""A web server listens at its address over IPv4, IPv6 or both."""
 
 import errno
 import os
@@ -60,7 +60,7 @@ def listening(address, others):
         ("[::1]:0", False, True),
     ],
 )
-def test_a_server_is_reached_by_the_kinds_of_address_that_it_listens_at(address, over_ipv4, over_ipv6):
+def test_a_server_is_reached_over_the_address_families_that_it_listens_at(address, over_ipv4, over_ipv6):
     if not has_ipv6():
         say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         say("THIS KERNEL HAS NO IPV6: the web server was not tested on it")

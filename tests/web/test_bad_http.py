@@ -1,4 +1,4 @@
-"""What strangers may send to a web server: each gets a clear answer or none, and the server serves on."""
+"""Bad requests to a web server: each gets a clear answer or none, and the server serves on."""
 
 import logging
 import socket as native
@@ -53,7 +53,7 @@ def status_line(web, data):
     return read_all(web.raw(data)).split(b"\r\n")[0].decode()
 
 
-def test_what_a_stranger_sends_does_not_move_the_cursor_of_who_reads_the_log(web, caplog):
+def test_text_of_a_client_does_not_move_the_cursor_in_the_log(web, caplog):
     caplog.set_level(logging.INFO)
 
     status_line(web, b"GET /\x1b[2J HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -69,13 +69,13 @@ def test_a_body_that_is_too_large(web):
     assert "1001 bytes; 1000 are allowed" in answer.text
 
 
-def test_a_body_that_says_it_is_too_large_is_never_read(web):
+def test_a_body_with_too_large_a_content_length_is_never_read(web):
     connection = web.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\nExpect: 100-continue\r\n\r\n")
 
     assert read_all(connection).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_client_that_sends_it_all_the_same_still_reads_the_answer(web, monkeypatch):
+def test_a_client_that_sends_a_refused_body_still_gets_the_answer(web, monkeypatch):
     monkeypatch.setattr(reading, "LINGER", 1.0)
     connection = web.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n")
     connection.sendall(bytes(20_000_000))
@@ -83,7 +83,7 @@ def test_a_client_that_sends_it_all_the_same_still_reads_the_answer(web, monkeyp
     assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
-def test_what_is_left_of_a_body_is_not_waited_for_for_ever(web, monkeypatch):
+def test_the_wait_for_the_rest_of_a_body_is_bounded(web, monkeypatch):
     monkeypatch.setattr(reading, "LINGER", 0.05)
     connection = web.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\nsome of it")
 
@@ -98,7 +98,7 @@ def test_a_body_in_chunks_that_becomes_too_large(web):
     assert data.startswith(b"HTTP/1.1 413 ")
 
 
-def test_what_a_method_did_not_read_is_not_taken_for_the_next_request(web):
+def test_an_unread_body_is_not_taken_for_the_next_request(web):
     body = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
     connection = web.connect()
 
@@ -115,7 +115,7 @@ def test_malformed_json(web):
     assert web.ask("POST", "/json", "x").status == 415
 
 
-def test_a_client_that_goes_in_the_middle_of_its_request(web, capfd, caplog):
+def test_a_client_that_disconnects_in_the_middle_of_its_request(web, capfd, caplog):
     web.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf of").close()
     web.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Le").close()
     web.raw(b"").close()
@@ -124,7 +124,7 @@ def test_a_client_that_goes_in_the_middle_of_its_request(web, capfd, caplog):
     assert "Traceback" not in capfd.readouterr().err + caplog.text
 
 
-def test_a_client_that_goes_while_it_is_answered(web, capfd, caplog):
+def test_a_client_that_disconnects_during_the_answer(web, capfd, caplog):
     sock = web.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 50)
     sock.setsockopt(native.SOL_SOCKET, native.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     sock.close()
@@ -199,7 +199,7 @@ def test_refused_requests_are_a_line_a_minute_that_names_a_client(serve, caplog,
     assert lines == ["refused a malformed request (127.0.0.1): 'GET /\\r\\n' is no request line"]
 
 
-def test_what_breaks_one_connection_breaks_no_other(serve, caplog, monkeypatch):
+def test_an_error_of_one_connection_breaks_no_other(serve, caplog, monkeypatch):
     monkeypatch.setattr(protocol, "_broken", Guard(protocol._log, "a connection broke", logging.ERROR))
     web = serve(Echo)
     with monkeypatch.context() as patch:
@@ -210,7 +210,7 @@ def test_what_breaks_one_connection_breaks_no_other(serve, caplog, monkeypatch):
     assert "a connection broke (127.0.0.1): integer division" in caplog.text
 
 
-def test_a_thousand_idle_connections_cost_no_service(serve):
+def test_a_thousand_idle_connections_do_not_stop_requests(serve):
     web = serve(Echo)
     idle = [web.raw() for _ in range(1000)]
     until(lambda: len(server_of(web).connections) == 1000)
@@ -246,7 +246,7 @@ def test_headers_have_limits_that_are_settings(serve, monkeypatch):
         assert (refused.status, "more than 200 bytes or 3 lines of headers" in refused.text) == (431, True)
 
 
-def test_connections_beyond_the_limit_are_turned_away_in_words(serve, monkeypatch, caplog):
+def test_connections_beyond_the_limit_are_refused_with_a_reason(serve, monkeypatch, caplog):
     monkeypatch.setattr(reading, "LINGER", 0.05)
     web = serve(Echo, WEB_SERVER_MAX_CONNECTIONS=1)
     first = web.connect()
@@ -263,6 +263,6 @@ def test_connections_beyond_the_limit_are_turned_away_in_words(serve, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["WEB_SERVER_MAX_HEADERS", "WEB_SERVER_MAX_HEADERS_SIZE", "WEB_SERVER_MAX_CONNECTIONS"])
-def test_a_wrong_limit_is_told_before_anything_starts(serve, name):
+def test_a_wrong_limit_is_reported_before_anything_starts(serve, name):
     with pytest.raises(ConfigurationError, match=f"{name} is 'many'; a whole number is needed"):
         serve(Echo, **{name: "many"})

@@ -127,7 +127,7 @@ def test_a_page_in_a_browser(everything, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-def test_curl_and_python_clients_side_by_side(everything, cluster_config):
+def test_curl_and_python_clients_at_the_same_time(everything, cluster_config):
     def call():
         with ClusterRpcProxy(cluster_config, timeout=10) as cluster:
             return cluster.everything.multiply(6, 7), cluster.everything.echo("nobody", text="over rpc")

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as RFC 9112 has it, over a socket: the table of cases, and what answers say of their own framing."""
+"""HTTP/1.1 as specified by RFC 9112, over a socket: the table of cases, and the framing of answers."""
 
 import io
 from http.client import HTTPResponse
@@ -94,24 +94,24 @@ def test_a_request(web, section, what, data, expected, capfd, caplog):
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def test_no_case_is_there_twice():
+def test_no_case_is_listed_twice():
     assert len({(case[0], case[1]) for case in CASES}) == len(CASES)
     assert len({case[2] for case in CASES}) == len(CASES)
 
 
-def test_a_url_in_the_place_of_a_path_says_which_host_is_meant(web):
+def test_an_absolute_url_as_target_names_the_host(web):
     found = exchange(web, b"GET http://other:81/where?x=1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
 
     assert b'{"url": "http://other:81/where?x=1", "host": "other:81"}' in found[0][2]
 
 
-def test_options_of_the_server_as_a_whole_tells_all_methods(web):
+def test_options_of_the_whole_server_lists_all_methods(web):
     (status, headers, body), _ = exchange(web, b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n" + LAST, "OPTIONS")
 
     assert (status, headers["Allow"], body) == (204, "GET, HEAD, OPTIONS, POST", b"")
 
 
-def test_what_is_refused_says_why_and_quotes_little_of_it(web):
+def test_a_refusal_gives_the_reason_with_a_short_quote(web):
     found = exchange(web, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X" * 5000 + b"\r\n\r\n")
 
     status, headers, body = found[0]
@@ -140,7 +140,7 @@ def test_a_request_byte_by_byte_is_the_same_request(web):
     assert [(status, body) for status, _, body in answers(read_all(sock))] == [(200, b"abc"), (NEXT, b"")]
 
 
-def test_a_word_to_go_on_is_never_said_inside_an_answer(serve):
+def test_a_100_continue_is_never_sent_inside_an_answer(serve):
     has_begun = Event()
 
     class Eager:
@@ -179,7 +179,7 @@ def test_header_lines_of_one_name_are_one_list(serve):
     assert found[0][2] == expected
 
 
-def test_what_an_application_reads_of_a_request_is_native_text(serve):
+def test_an_application_reads_native_text_from_a_request(serve):
     seen = {}
 
     class Told:
@@ -244,7 +244,7 @@ def test_an_answer(serve, method, what, result, expected, caplog):
 
 
 @pytest.mark.parametrize("said, pieces", [("5", ["abc"]), ("2", ["abc"]), ("2", ["a", "b", "c"])])
-def test_a_streamed_body_that_is_not_as_long_as_it_said_ends_the_connection(serve, said, pieces, caplog):
+def test_a_streamed_body_of_another_length_than_announced_ends_the_connection(serve, said, pieces, caplog):
     class Streaming(Target):
         @http("GET", "/stream")
         def stream(self, request):
@@ -257,7 +257,7 @@ def test_a_streamed_body_that_is_not_as_long_as_it_said_ends_the_connection(serv
     assert "Content-Length says" in caplog.text
 
 
-def test_a_streamed_body_that_is_as_long_as_it_said(serve):
+def test_a_streamed_body_of_the_announced_length(serve):
     class Streaming(Target):
         @http("GET", "/stream")
         def stream(self, request):
@@ -269,7 +269,7 @@ def test_a_streamed_body_that_is_as_long_as_it_said(serve):
     assert "Transfer-Encoding" not in found[0][1]
 
 
-def test_headers_that_are_none_reach_nobody_by_middleware_either(serve, caplog):
+def test_invalid_headers_of_middleware_are_not_sent_either(serve, caplog):
     class Server(WebServer):
         def get_wsgi_app(self):
             inner = super().get_wsgi_app()

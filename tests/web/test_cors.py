@@ -1,4 +1,4 @@
-"""Which pages of other origins may read our answers."""
+"""CORS: which pages of other origins may read answers."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def cors(**options):
     return Cors.read({"WEB_SERVER_CORS": {"origins": [SHOP], **options}})
 
 
-def test_it_is_off_unless_it_is_configured(serve):
+def test_cors_is_off_by_default(serve):
     assert Cors.read({}) is None
     answer = serve(Service).ask("GET", "/", headers={"Origin": SHOP})
     assert not [name for name in answer.headers if name.startswith("Access-Control")]
@@ -39,7 +39,7 @@ def test_an_origin_that_is_allowed_is_named():
     assert cors().answer(SHOP) == [("Access-Control-Allow-Origin", SHOP), ("Vary", "Origin")]
 
 
-def test_others_are_told_nothing():
+def test_other_origins_get_no_cors_headers():
     assert cors().answer("https://evil.example") == [("Vary", "Origin")]
     assert cors().answer(None) == [("Vary", "Origin")]
     assert cors().preflight("https://evil.example", ["GET"]) == []
@@ -56,7 +56,7 @@ def test_credentials_and_headers_that_pages_may_read():
     assert ("Access-Control-Expose-Headers", "X-A, X-B") in headers
 
 
-def test_a_preflight_tells_what_a_page_may_do(serve):
+def test_a_preflight_lists_allowed_methods_and_headers(serve):
     web = serve(Service, WEB_SERVER_CORS={"origins": SHOP, "headers": ["x-token"], "max_age": 60})
     answer = web.ask("OPTIONS", "/", headers={"Origin": SHOP, "Access-Control-Request-Method": "PUT"})
 
@@ -68,13 +68,13 @@ def test_a_preflight_tells_what_a_page_may_do(serve):
 
 
 @pytest.mark.parametrize("path, status", [("/", 200), ("/error", 500), ("/nowhere", 404)])
-def test_answers_of_every_kind_can_be_read(serve, path, status):
+def test_answers_of_every_kind_have_cors_headers(serve, path, status):
     answer = serve(Service, WEB_SERVER_CORS={"origins": [SHOP]}).ask("GET", path, headers={"Origin": SHOP})
 
     assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (status, SHOP)
 
 
-def test_a_response_that_is_given_again_says_it_once(serve):
+def test_a_reused_response_has_each_cors_header_once(serve):
     from werkzeug.wrappers import Response
 
     class Same:
@@ -104,6 +104,6 @@ def test_a_response_that_is_given_again_says_it_once(serve):
         ({"origins": ["*"], "header": []}, "WEB_SERVER_CORS has no option 'header'; did you mean 'headers'?"),
     ],
 )
-def test_what_makes_no_sense_is_told(value, sentence):
+def test_invalid_settings_are_reported(value, sentence):
     with pytest.raises(ConfigurationError, match=sentence):
         Cors.read({"WEB_SERVER_CORS": value})

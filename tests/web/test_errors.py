@@ -1,4 +1,4 @@
-"""What an error becomes for those who ask for JSON, and for all others."""
+"""Errors are answered as JSON to clients that accept JSON, and as text to others."""
 
 import json
 
@@ -67,7 +67,7 @@ def web(serve):
         ("/a/b", {"status": 404, "title": "Not Found", "detail": NotFound.description}),
     ],
 )
-def test_an_error_for_who_asks_for_json(web, path, problem):
+def test_an_error_for_a_client_that_accepts_json(web, path, problem):
     answer = web.get(path, Accept=JSON)
 
     assert answer.status == problem["status"]
@@ -86,19 +86,19 @@ def test_an_error_for_who_asks_for_json(web, path, problem):
     ],
 )
 @pytest.mark.parametrize("accept", ["*/*", "text/plain", "text/html,application/xhtml+xml,*/*;q=0.8"])
-def test_the_same_error_for_others_is_the_text_it_always_was(web, path, text, accept):
+def test_the_same_error_for_other_clients_is_unchanged_text(web, path, text, accept):
     assert web.get(path, Accept=accept).text == text
     assert web.get(path).text == text
 
 
-def test_what_goes_with_an_error_stays(web):
+def test_the_headers_of_an_error_are_kept(web):
     answer = web.ask("DELETE", "/posted", headers={"Accept": JSON})
 
     assert answer.json["status"] == 405
     assert sorted(answer.headers["Allow"].split(", ")) == ["GET", "HEAD", "POST"]
 
 
-def test_a_service_that_stops_says_so_in_json(web):
+def test_a_stopping_service_answers_503_in_json(web):
     web.server.is_draining = True
 
     answer = web.get("/missing", Accept=JSON)
@@ -107,7 +107,7 @@ def test_a_service_that_stops_says_so_in_json(web):
     assert answer.headers["Retry-After"] == "1"
 
 
-def test_the_words_of_a_service_stay_its_own(web):
+def test_an_error_body_made_by_a_service_is_not_changed(web):
     assert web.get("/own", Accept=JSON).text == "mine"
     assert web.get("/reworded", Accept=JSON).text == "in other words"
 
@@ -130,7 +130,7 @@ def test_the_words_of_a_service_stay_its_own(web):
         ("nonsense;;q=x,,", "text/html"),
     ],
 )
-def test_who_gets_json(accept, mimetype):
+def test_the_accept_header_decides_about_json(accept, mimetype):
     request = Request(EnvironBuilder(headers={"Accept": accept}).get_environ())
     response = error_response(NotFound(), ()).for_client(request.accept_mimetypes)
 

@@ -1,4 +1,4 @@
-"""What frames an HTTP message, without a socket: against a parser of others, and for what no case of the table says."""
+"""The framing of HTTP messages, without a socket: compared with h11, and cases that the table does not have."""
 
 import time
 
@@ -99,7 +99,7 @@ def test_h11_refuses_no_case_of_the_table_that_we_take():
         b"X: " + b"\t a" * 20_000 + b"\0\r\n",
     ],
 )
-def test_no_line_is_looked_at_more_than_a_few_times(line):
+def test_no_line_is_scanned_more_than_a_few_times(line):
     began = time.process_time()
     with pytest.raises(BadFraming):
         read_fields([line])
@@ -141,7 +141,7 @@ def test_an_answer_that_cannot_be_sent(status, headers, text):
     assert len(str(caught.value)) < 700
 
 
-def test_what_is_quoted_is_cut_first():
+def test_quoted_text_is_cut_first():
     assert cut("\x1b[2J") == "'\\x1b[2J'"
     assert cut("x" * 100) == "'" + "x" * 80 + "' (and 20 more)"
     assert cut(["x"] * 10**6) == "of the type list"

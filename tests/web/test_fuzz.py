@@ -1,4 +1,4 @@
-"""Requests put together at random, over sockets: none is a fault of ours."""
+"""Random requests over sockets: none of them causes an internal error."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""What is told of broken clients, with time wound by hand."""
+"""How faults of clients are logged. The tests move the time themselves."""
 
 import logging
 
@@ -13,13 +13,13 @@ def guard(caplog):
     return Guard(logging.getLogger("guard"), "a message was refused")
 
 
-def test_the_first_fault_is_told_at_once(guard, caplog):
+def test_the_first_fault_is_logged_at_once(guard, caplog):
     guard.caught("10.0.0.1", ValueError("no"), now=0.0)
 
     assert caplog.messages == ["a message was refused (10.0.0.1): no"]
 
 
-def test_the_others_are_told_together_a_minute_later(guard, caplog):
+def test_further_faults_are_logged_together_a_minute_later(guard, caplog):
     for moment in range(61):
         guard.caught("10.0.0.1", ValueError(moment), now=float(moment))
 
@@ -36,7 +36,7 @@ def test_the_others_are_told_together_a_minute_later(guard, caplog):
         (type("Mute", (Exception,), {"__str__": lambda self: 1 // 0})(), "Mute"),
     ],
 )
-def test_what_is_told_is_one_line_and_bounded(guard, caplog, exc, told):
+def test_a_log_entry_is_one_line_of_bounded_length(guard, caplog, exc, told):
     guard.caught("10.0.0.1", exc, now=0.0)
 
     assert caplog.messages == [f"a message was refused (10.0.0.1): {told}"]

@@ -1,4 +1,4 @@
-"""What a hostile client of a WebSocket or of HTTP sends costs that client, and nobody else."""
+"""Messages of a hostile WebSocket or HTTP client affect that client only."""
 
 import json
 import logging
@@ -78,7 +78,7 @@ def test_a_message_is_answered_with_an_error_and_the_connection_goes_on(web, tex
     assert socket.result("echo", value=[1.5, "x"]) == [1.5, "x"]
 
 
-def test_correlation_ids_that_are_no_texts_are_answered_as_they_are(web):
+def test_correlation_ids_that_are_not_text_are_sent_back_unchanged(web):
     socket = web.websocket()
     for correlation_id in (0, 1.5, True, [1, [2]], {"a": None}, "\u20ac", 9**900):
         socket.send_text(json.dumps({"method": "hi", "data": {}, "correlation_id": correlation_id}))
@@ -99,7 +99,7 @@ def test_random_frames_end_their_connection_at_most(web, caplog, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_messages_that_are_none_are_a_line_a_minute_that_names_a_client(web, caplog, monkeypatch):
+def test_invalid_messages_are_logged_once_a_minute_with_a_client(web, caplog, monkeypatch):
     caplog.set_level(logging.INFO, "zmqservices.web.websocket.server")
     fresh = websocket_server.Guard(websocket_server._log, "refused a message that is no call")
     monkeypatch.setattr(websocket_server, "_refused", fresh)
@@ -113,7 +113,7 @@ def test_messages_that_are_none_are_a_line_a_minute_that_names_a_client(web, cap
     assert fresh.count == 50
 
 
-def test_a_fault_of_ours_ends_the_connection_that_met_it(web, caplog, monkeypatch):
+def test_an_internal_error_only_ends_its_connection(web, caplog, monkeypatch):
     socket, other = web.websocket(), web.websocket()
     with monkeypatch.context() as patch:
         patch.setattr(websocket_server, "_broken", websocket_server.Guard(websocket_server._log, "broke", logging.ERROR))
@@ -127,7 +127,7 @@ def test_a_fault_of_ours_ends_the_connection_that_met_it(web, caplog, monkeypatc
     assert other.result("hi") == "hi"
 
 
-def test_an_answer_that_cannot_be_sent_is_no_matter_of_the_service(web, monkeypatch):
+def test_an_answer_that_cannot_be_sent_does_not_affect_the_service(web, monkeypatch):
     socket = web.websocket()
     socket.send("hi")
     with monkeypatch.context() as patch:
@@ -137,7 +137,7 @@ def test_an_answer_that_cannot_be_sent_is_no_matter_of_the_service(web, monkeypa
 
 
 @pytest.mark.parametrize("body", ["1e999", "[" * 900 + "]" * 900, "[" * 90_000 + "]" * 90_000, "9" * 5000, "{", "\0"])
-def test_json_of_a_request_that_is_none_is_the_clients_mistake(web, body, caplog):
+def test_invalid_json_of_a_request_is_the_clients_mistake(web, body, caplog):
     answer = web.ask("POST", "/json", body, {"Content-Type": "application/json"})
 
     assert answer.status == 400
@@ -153,7 +153,7 @@ def test_json_of_a_request_that_is_none_is_the_clients_mistake(web, body, caplog
         (b"HTTP/1.0", b"", 426),
     ],
 )
-def test_a_handshake_that_is_none(web, version, lines, status):
+def test_an_invalid_handshake(web, version, lines, status):
     shake = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZQ==\r\n"
     sock = web.raw(b"GET /ws " + version + b"\r\nHost: a\r\n" + shake + lines + b"\r\nabc")
 

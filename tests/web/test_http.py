@@ -1,4 +1,4 @@
-"""@http methods over real sockets: what they may return and raise, and what clients see of it."""
+"""@http methods over real sockets: what they may return and raise, and the answers that clients get."""
 
 import io
 import logging
@@ -102,7 +102,7 @@ def test_one_connection_carries_many_requests(serve):
     assert [connection.ask("GET", "/").text for _ in range(3)] == ["hello"] * 3
 
 
-def test_requests_run_side_by_side(serve):
+def test_requests_run_in_parallel(serve):
     class Service:
         name = "service"
         gate = Gate()
@@ -148,7 +148,7 @@ def test_semantic_49_what_a_method_may_return(serve, result, status, kind, body)
 @pytest.mark.parametrize(
     "result", [None, 7, object(), (1, 2, 3, 4), ("200", "x"), (99, "x"), (200, 7), {"day": {1}}, [float("nan")]]
 )
-def test_semantic_49_anything_else_is_an_error_that_dependencies_hear_of(serve, result, caplog):
+def test_semantic_49_any_other_result_is_an_error_that_dependencies_get(serve, result, caplog):
     class Service(answering(result)):
         recorder = Recorder()
 
@@ -190,7 +190,7 @@ def test_semantic_50_an_http_exception_is_its_own_answer(serve, caplog):
     assert [record.levelname for record in caplog.records if "error handling" in record.message] == ["WARNING"]
 
 
-def test_semantic_50_a_response_in_an_http_exception_is_sent_as_it_is(serve):
+def test_semantic_50_a_response_in_an_http_exception_is_sent_unchanged(serve):
     answer = serve(raising(werkzeug.exceptions.HTTPException(response=Response("made", 299)))).get("/")
 
     assert (answer.status, answer.text) == (299, "made")
@@ -213,13 +213,13 @@ def test_semantic_50_a_bad_request_is_the_clients_mistake(serve):
 
 
 @pytest.mark.parametrize("exc", [ValueError("the password is x"), gevent.Timeout(1), KeyError("x"), gevent.GreenletExit()])
-def test_other_errors_tell_nothing(serve, exc):
+def test_other_errors_reveal_nothing(serve, exc):
     answer = serve(raising(exc)).get("/")
 
     assert (answer.status, answer.text) == (500, "Error: Internal Server Error\n")
 
 
-def test_semantic_50_arguments_that_do_not_fit_are_told_before_a_worker_is_taken(serve):
+def test_semantic_50_wrong_arguments_are_reported_before_a_worker_starts(serve):
     made = []
 
     class Service:
@@ -280,7 +280,7 @@ def test_head_of_a_streamed_body_leaves_the_connection_in_order(serve):
     assert connection.ask("GET", "/").text == "ab"
 
 
-def test_options_tells_what_may_be_done(serve):
+def test_options_lists_the_allowed_methods(serve):
     answer = serve(answering("x")).ask("OPTIONS", "/")
 
     assert (answer.status, answer.headers["Allow"]) == (204, "GET, HEAD, OPTIONS")
@@ -290,7 +290,7 @@ def test_options_of_nothing_is_not_found(serve):
     assert serve(answering("x")).ask("OPTIONS", "/nowhere").status == 404
 
 
-def test_a_method_of_ones_own_answers_options_and_head(serve):
+def test_a_service_may_answer_options_and_head_itself(serve):
     class Service(answering("x")):
         @http("OPTIONS,HEAD", "/")
         def options(self, request):
@@ -304,7 +304,7 @@ def test_a_method_of_ones_own_answers_options_and_head(serve):
 # --- context data --------------------------------------------------------------------------------------------------
 
 
-def test_context_data_comes_from_headers_and_goes_back_where_a_subclass_says_so(serve):
+def test_a_subclass_may_read_context_data_from_headers_and_send_them_back(serve):
     class Server(WebServer):
         def context_data_from_headers(self, request):
             return {"user_id": request.headers.get("X-User")}
@@ -329,7 +329,7 @@ def test_context_data_comes_from_headers_and_goes_back_where_a_subclass_says_so(
     assert answer.headers["X-Call-Id"].startswith("service.get.")
 
 
-def test_strangers_give_no_context_data_by_default(serve):
+def test_by_default_clients_cannot_set_context_data(serve):
     class Service:
         name = "service"
         context = Context()
@@ -379,7 +379,7 @@ def test_every_step_of_the_entrypoint_can_be_changed(serve):
     assert (bad.status, bad.text) == (499, "BadRequestKeyError!")
 
 
-def test_a_hook_that_fails_is_an_error_without_inside_information(serve, caplog):
+def test_a_failing_hook_is_an_error_without_internal_details(serve, caplog):
     class Handler(HttpRequestHandler):
         def response_from_exception(self, exc):
             raise RuntimeError("the hook itself")
@@ -395,7 +395,7 @@ def test_a_hook_that_fails_is_an_error_without_inside_information(serve, caplog)
     assert "the hook itself" in caplog.text
 
 
-def test_middleware_goes_around_the_application(serve):
+def test_middleware_wraps_the_application(serve):
     class Server(WebServer):
         def get_wsgi_app(self):
             app = super().get_wsgi_app()
@@ -488,7 +488,7 @@ def test_a_generator_that_fails_later_breaks_the_connection_off(serve, caplog):
     assert "too late" in caplog.text
 
 
-def test_a_client_that_goes_away_stops_the_generator_wherever_it_waits(serve):
+def test_a_client_that_disconnects_stops_the_generator_wherever_it_waits(serve):
     ended = []
 
     def generate(session):
@@ -511,7 +511,7 @@ def test_a_client_that_goes_away_stops_the_generator_wherever_it_waits(serve):
     assert web.container.pool.running() == 0
 
 
-def test_head_produces_nothing(serve):
+def test_head_starts_no_generator(serve):
     def generate(session):
         raise AssertionError("nobody gets this")
         yield
@@ -524,7 +524,7 @@ def test_head_produces_nothing(serve):
     assert recorder.calls[2][3] is None
 
 
-def test_a_body_that_a_subclass_throws_away_is_stopped(serve):
+def test_a_body_that_a_subclass_discards_is_stopped(serve):
     class Handler(HttpRequestHandler):
         def handle_request(self, request):
             super().handle_request(request)
@@ -544,7 +544,7 @@ def test_a_body_that_a_subclass_throws_away_is_stopped(serve):
     until(lambda: web.container.pool.running() == 0)
 
 
-def test_of_a_body_under_way_dependencies_hear_nothing_when_the_service_is_killed(serve):
+def test_killing_a_service_calls_no_dependency_for_a_body_in_progress(serve):
     def generate(session):
         yield "first"
         Event().wait()
@@ -611,7 +611,7 @@ def test_to_a_client_of_http_1_0_the_end_of_the_body_is_the_end_of_the_connectio
 
 
 @pytest.mark.parametrize("method, url", [("", "/"), ("GET,", "/"), (None, "/"), ("GET", None)])
-def test_what_makes_no_sense_is_told_at_the_declaration(method, url):
+def test_an_invalid_declaration_is_refused_at_once(method, url):
     with pytest.raises(ConfigurationError, match="is needed"):
         http(method, url)(lambda self, request: "")
 

@@ -1,4 +1,4 @@
-"""What clients say in JSON: read with bounds, and answered whatever it is."""
+"""JSON from clients is read with bounds, and any text gets an answer."""
 
 import json
 
@@ -24,7 +24,7 @@ def nested(depth, opening="[", closing="]"):
     ],
     ids=lambda text: text[:20],
 )  # fmt: skip
-def test_json_that_is_not_taken(text):
+def test_json_that_is_refused(text):
     with pytest.raises(ValueError):
         jsontext.loads(text)
     with pytest.raises(ValueError):
@@ -32,7 +32,7 @@ def test_json_that_is_not_taken(text):
 
 
 @pytest.mark.parametrize("text", [nested(100), "[" + "[]," * 1000 + "{}]", "1e308", "-0.0", '"' + "[" * 1000 + '"', '"\\ud800"'])
-def test_json_that_is_taken_can_be_written_again(text):
+def test_json_that_is_accepted_can_be_written_again(text):
     value = jsontext.loads(text)
 
     assert jsontext.loads(json.dumps(value, allow_nan=False)) == value
@@ -78,7 +78,7 @@ LOOP["loop"] = LOOP
     "exc", [ValueError(float("inf")), ValueError(LOOP), ValueError(object()), Unspeakable(), ValueError("\ud800"), KeyError()]
 )
 @pytest.mark.parametrize("correlation_id", ["1", None, float("inf"), object(), LOOP])
-def test_an_error_can_always_be_told(exc, correlation_id):
+def test_an_error_can_always_be_sent(exc, correlation_id):
     for expected in ((), Exception):
         answer = json.loads(messages.error(exc, expected, correlation_id))
         assert answer["error"]["exc_type"] == type(exc).__name__
@@ -86,7 +86,7 @@ def test_an_error_can_always_be_told(exc, correlation_id):
 
 
 @pytest.mark.parametrize("kind", [MethodNotFound, IncorrectSignature, BadRequest])
-def test_what_is_quoted_of_a_call_is_cut(kind):
+def test_a_quoted_call_is_cut(kind):
     answer = json.loads(messages.refusal(kind("x" * 10**6), "1"))
 
     assert answer["error"]["exc_type"] == kind.__name__

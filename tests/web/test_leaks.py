@@ -1,4 +1,4 @@
-"""What is left in a process after many clients came and went: nothing."""
+"""A process keeps nothing of clients that have left."""
 
 import gc
 import logging
@@ -63,7 +63,7 @@ def no_records():
     logging.disable(logging.NOTSET)
 
 
-def test_nothing_is_left_of_clients_that_came_and_went(serve, no_records):
+def test_nothing_is_kept_of_clients_that_have_left(serve, no_records):
     web = serve(Service)
     kinds = (Body, HttpExchange, HttpOnlyProtocol, Connection, WebSocketTransport)
     come_and_go(web)

@@ -59,14 +59,14 @@ def test_a_head_of_one_byte_a_second_is_cut_at_its_deadline(read):
     assert not reader.is_idle
 
 
-def test_silence_before_a_request_is_no_part_of_it(read):
+def test_silence_before_a_request_does_not_count(read):
     rfile, reader, sock = read([b"GET / HTTP/1.1\r\n"], pace=70.0)
 
     assert rfile.readline() == b"GET / HTTP/1.1\r\n"
     assert sock.timeout == 75.0
 
 
-def test_silence_instead_of_a_request_is_told_from_half_of_one(read):
+def test_silence_and_half_a_request_are_told_apart(read):
     rfile, reader, _ = read([b"GET"], pace=80.0)
 
     with pytest.raises(TimeoutError):
@@ -75,7 +75,7 @@ def test_silence_instead_of_a_request_is_told_from_half_of_one(read):
     assert reader.is_idle
 
 
-def test_each_request_has_a_deadline_of_its_own(read):
+def test_each_request_has_its_own_deadline(read):
     rfile, reader, _ = read(bytewise(b"GET /\r\nGET /\r\n"), pace=2.0)
 
     for _ in range(2):
@@ -83,7 +83,7 @@ def test_each_request_has_a_deadline_of_its_own(read):
         assert rfile.readline() == b"GET /\r\n"
 
 
-def test_a_body_of_one_byte_a_second_is_cut_when_its_grace_is_used_up(read):
+def test_a_body_of_one_byte_a_second_is_cut_after_its_grace(read):
     rfile, reader, sock = read([b"x"] * 1000, pace=1.0)
     reader.begin_body()
 
@@ -93,7 +93,7 @@ def test_a_body_of_one_byte_a_second_is_cut_when_its_grace_is_used_up(read):
     assert GRACE <= sock.clock < GRACE + 2
 
 
-def test_a_body_at_the_least_rate_may_be_as_long_as_it_is(read):
+def test_a_body_at_the_least_rate_may_have_any_length(read):
     rfile, reader, sock = read([b"x" * 240] * 1000, pace=1.0)
     reader.begin_body()
 
@@ -101,7 +101,7 @@ def test_a_body_at_the_least_rate_may_be_as_long_as_it_is(read):
     assert sock.clock == 1000.0
 
 
-def test_a_quick_beginning_earns_no_slow_end(read):
+def test_a_quick_start_does_not_allow_a_slow_end(read):
     rfile, reader, sock = read([b"x" * 8000] * 100 + [b"x"] * 1000, pace=0.9)
     reader.begin_body()
 
@@ -111,7 +111,7 @@ def test_a_quick_beginning_earns_no_slow_end(read):
     assert sock.clock < 100 * 0.9 + GRACE + 2
 
 
-def test_time_in_which_nobody_reads_is_not_the_clients(read):
+def test_time_in_which_the_service_does_not_read_does_not_count(read):
     rfile, reader, sock = read([b"x" * 8192] * 3, pace=0.1)
     reader.begin_body()
 
@@ -130,7 +130,7 @@ def test_limits_that_are_off(read, limits):
     assert sock.timeout == 75.0
 
 
-def test_another_protocol_has_limits_of_its_own(read):
+def test_another_protocol_has_its_own_limits(read):
     rfile, reader, sock = read([b"x"] * 100, pace=1.0)
     rfile.read(1)
     reader.be_patient()

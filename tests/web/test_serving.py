@@ -82,12 +82,12 @@ def test_an_address_is_read(text, address):
 
 
 @pytest.mark.parametrize("text", ["", "host", "host:", ":80:80", "host:99999", "a b:-1", "::1:8000", None, True, 1.5, ["x"]])
-def test_an_address_that_is_none_is_told(text):
+def test_an_invalid_address_is_reported(text):
     with pytest.raises(ConfigurationError, match=r"WEB_SERVER_ADDRESS is .*; \[address:\]port is needed"):
         parse_address(text)
 
 
-def test_a_bad_address_is_told_when_the_service_starts():
+def test_a_bad_address_is_reported_when_the_service_starts():
     with pytest.raises(ConfigurationError, match="WEB_SERVER_ADDRESS is 'nonsense'"):
         ServiceContainer(service("a", "/"), {"WEB_SERVER_ADDRESS": "nonsense"}).start()
 
@@ -135,7 +135,7 @@ def test_semantic_52_services_of_one_runner_share_one_server():
     assert is_refused(one.address)
 
 
-def test_one_of_them_may_go_and_the_other_serves_on(serve):
+def test_one_service_may_stop_and_the_other_serves_on(serve):
     one = serve(service("a", "/a"))
     other = serve(service("b", "/b"))
     assert one.address == other.address
@@ -146,7 +146,7 @@ def test_one_of_them_may_go_and_the_other_serves_on(serve):
     assert other.get("/b").text == "hello"
 
 
-def test_one_that_is_killed_takes_nothing_with_it(serve):
+def test_a_killed_service_does_not_affect_the_other(serve):
     one, other = serve(Slow), serve(service("b", "/b"))
     asking = one.asking("GET", "/slow")
     Slow.gate.wait_for(1)
@@ -157,7 +157,7 @@ def test_one_that_is_killed_takes_nothing_with_it(serve):
     assert other.get("/b").text == "hello"
 
 
-def test_options_tells_of_the_methods_of_all_of_them(serve):
+def test_options_lists_the_methods_of_all_services(serve):
     one = serve(service("a", "/x", "got"))
     serve(service("b", "/x", "put", method="PUT"))
 
@@ -185,7 +185,7 @@ def test_two_methods_with_one_route_are_refused_and_nothing_listens_afterwards(s
     assert Site._sites == {}
 
 
-def test_an_address_that_is_taken_is_told(serve, free_port):
+def test_a_taken_address_is_reported(serve, free_port):
     with native.create_server(("127.0.0.1", free_port)):
         with pytest.raises(ConfigurationError) as told:
             serve(service("a", "/"), WEB_SERVER_ADDRESS=f"127.0.0.1:{free_port}")
@@ -197,7 +197,7 @@ def test_an_address_that_is_taken_is_told(serve, free_port):
     assert Site._sites == {}
 
 
-def test_both_services_are_told_when_their_address_is_taken(free_port):
+def test_both_services_get_the_error_if_their_address_is_taken(free_port):
     config = {"WEB_SERVER_ADDRESS": f"127.0.0.1:{free_port}"}
     runner = ServiceRunner(config)
     runner.add_service(service("a", "/a"))
@@ -209,7 +209,7 @@ def test_both_services_are_told_when_their_address_is_taken(free_port):
     runner.kill()
 
 
-def test_processes_may_share_an_address_where_both_ask_for_it(serve, free_port):
+def test_processes_may_share_an_address_if_both_ask_for_it(serve, free_port):
     program = (
         "import socket, sys; sock = socket.socket(); sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1); "
         f"sock.bind(('127.0.0.1', {free_port})); sock.listen(); print('up', flush=True); sys.stdin.read()"
@@ -267,7 +267,7 @@ def test_semantic_51_a_request_that_runs_is_answered_and_new_ones_are_refused(se
     assert (answer.text, answer.headers["Connection"]) == ("done", "close")
 
 
-def test_semantic_51_a_service_that_stops_beside_one_that_goes_on_refuses_with_503(serve):
+def test_semantic_51_a_stopping_service_beside_a_running_one_answers_503(serve):
     web = serve(Slow)
     serve(service("b", "/b"))
     asking = web.asking("GET", "/slow")
@@ -340,7 +340,7 @@ def test_a_service_may_start_again_at_the_same_address(serve, free_port):
         web.container.stop()
 
 
-def test_a_service_that_stops_may_be_followed_at_once(serve, free_port):
+def test_a_new_service_may_follow_a_stopped_one_at_once(serve, free_port):
     address = f"127.0.0.1:{free_port}"
     old = serve(Slow, WEB_SERVER_ADDRESS=address)
     asking = old.asking("GET", "/slow")
@@ -370,7 +370,7 @@ def test_a_service_with_nothing_but_http_opens_no_zeromq_socket(monkeypatch):
         assert web.get("/").text == "hello"
 
 
-def test_a_service_without_http_listens_nowhere():
+def test_a_service_without_http_opens_no_port():
     class Quiet:
         name = "quiet"
         hub = WebServer
@@ -384,13 +384,13 @@ def test_a_service_without_http_listens_nowhere():
 
 
 @pytest.mark.parametrize("module", ["zmqservices", "zmqservices.rpc", "zmqservices.timer", "zmqservices.cli.main"])
-def test_who_speaks_no_http_does_not_import_it(module):
+def test_modules_without_http_do_not_import_the_web_server(module):
     program = f"import sys, {module}; sys.exit(any(name in sys.modules for name in ('werkzeug', 'wsproto', 'gevent.pywsgi')))"
 
     assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2]).returncode == 0
 
 
-def test_methods_and_requests_are_served_side_by_side(serve, tmp_path):
+def test_calls_and_requests_are_served_at_the_same_time(serve, tmp_path):
     class Both(service("both", "/")):
         @rpc
         def hello(self):

@@ -1,4 +1,4 @@
-"""WebSockets over real sockets: calls, events, the ends of connections, and what strangers may send."""
+"""WebSockets over real sockets: calls, events, the end of connections, and bad messages."""
 
 import json
 import threading
@@ -81,14 +81,14 @@ def chat(serve):
 # --- calls ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_first_message_tells_the_socket_its_id(chat):
+def test_the_first_message_has_the_id_of_the_socket(chat):
     first = chat.websocket(greeted=False).receive()
 
     assert (first["type"], first["event"]) == ("event", "connected")
     assert list(server_of(chat).connections) == [first["data"]["socket_id"]]
 
 
-def test_who_is_connected_and_who_hears_which_channel_can_be_looked_at(chat):
+def test_connections_and_their_channels_can_be_read(chat):
     socket, other = chat.websocket(), chat.websocket()
     ids = [each.result("who") for each in (socket, other)]
     socket.result("join", room="tea")
@@ -118,7 +118,7 @@ def test_a_correlation_id_may_be_anything(chat):
     assert socket.receive()["correlation_id"] == [1, {"x": None}]
 
 
-def test_semantic_53_calls_of_one_connection_run_side_by_side_and_are_answered_as_they_end(chat):
+def test_semantic_53_calls_of_one_connection_run_in_parallel_and_are_answered_as_they_end(chat):
     socket = chat.websocket()
     held = [socket.send("hold") for _ in range(3)]
     Chat.gate.wait_for(3)
@@ -128,7 +128,7 @@ def test_semantic_53_calls_of_one_connection_run_side_by_side_and_are_answered_a
     assert sorted(socket.receive()["correlation_id"] for _ in range(3)) == sorted(held)
 
 
-def test_one_connection_has_no_more_than_so_many_calls_under_way(serve):
+def test_the_calls_in_flight_of_one_connection_are_bounded(serve):
     chat = serve(Chat, WEBSOCKET_MAX_CALLS=2, max_workers=100)
     socket = chat.websocket()
     for _ in range(10):
@@ -145,19 +145,19 @@ def test_one_connection_has_no_more_than_so_many_calls_under_way(serve):
 # --- errors --------------------------------------------------------------------------------------------------------
 
 
-def test_an_expected_error_is_told(chat):
+def test_an_expected_error_is_sent_with_its_message(chat):
     error = chat.websocket().error("fail", kind="value")
 
     assert (error["exc_type"], error["value"], error["exc_args"]) == ("ValueError", "the secret", ["the secret"])
 
 
-def test_of_any_other_error_the_class_is_told_and_nothing_else(chat):
+def test_only_the_class_of_any_other_error_is_sent(chat):
     error = chat.websocket().error("fail", kind="key")
 
     assert error == {"exc_type": "KeyError", "exc_path": "", "exc_args": [], "value": "internal error"}
 
 
-def test_a_result_that_is_no_json_is_an_error_that_dependencies_hear_of(serve):
+def test_a_result_that_is_not_json_is_an_error_that_dependencies_get(serve):
     class Recorded(Chat):
         recorder = Recorder()
 
@@ -199,7 +199,7 @@ def test_arguments_that_do_not_fit(chat, data):
         ('{"method": "add", "data": [1], "correlation_id": "x"}', "x"),
     ],
 )
-def test_semantic_53_what_is_no_call_is_told_and_the_connection_lives(chat, text, correlation_id):
+def test_semantic_53_an_invalid_call_gets_an_error_and_the_connection_lives(chat, text, correlation_id):
     socket = chat.websocket()
     socket.send_text(text)
     answer = socket.receive()
@@ -224,7 +224,7 @@ def test_calls_beyond_the_queue_of_the_service_are_refused(serve):
 # --- the hub -------------------------------------------------------------------------------------------------------
 
 
-def test_events_go_to_those_who_hear_the_channel(chat):
+def test_events_go_to_the_sockets_of_the_channel(chat):
     ada, grace, other = (chat.websocket() for _ in range(3))
     for socket in (ada, grace):
         socket.result("join", room="maths")
@@ -237,7 +237,7 @@ def test_events_go_to_those_who_hear_the_channel(chat):
     assert other.result("add", a=1) == 2
 
 
-def test_subscriptions_are_sorted_and_leaving_what_was_not_joined_does_nothing(chat):
+def test_subscriptions_are_sorted_and_leaving_an_unknown_channel_does_nothing(chat):
     socket = chat.websocket()
     socket.result("join", room="b")
 
@@ -246,7 +246,7 @@ def test_subscriptions_are_sorted_and_leaving_what_was_not_joined_does_nothing(c
     assert socket.result("leave", room="b") == ["a"]
 
 
-def test_one_socket_is_spoken_to(chat):
+def test_an_event_may_be_sent_to_one_socket(chat):
     socket, other = chat.websocket(), chat.websocket()
     hub = hub_of(chat)
 
@@ -265,14 +265,14 @@ def test_semantic_53_a_socket_that_does_not_exist(chat):
     assert hub.get_subscriptions("nobody") == []
 
 
-def test_data_that_is_no_json_is_refused_where_it_is_sent(chat):
+def test_data_that_is_not_json_is_refused_at_the_sender(chat):
     from zmqservices.exceptions import UnserializableValueError
 
     with pytest.raises(UnserializableValueError):
         hub_of(chat).broadcast("room", "said", object())
 
 
-def test_nothing_is_left_of_a_socket_that_went(chat):
+def test_nothing_is_kept_of_a_closed_socket(chat):
     socket = chat.websocket()
     socket.result("join", room="maths")
     socket.close()
@@ -310,7 +310,7 @@ class Guarded:
         return self.hub.get_subscriptions(socket_id)
 
 
-def test_a_service_hears_of_the_ends_of_a_connection(serve):
+def test_a_service_is_called_when_connections_open_and_close(serve):
     Guarded.told = []
     web = serve(Guarded)
     socket = web.websocket("/ws?token=ada")
@@ -365,7 +365,7 @@ def test_context_data_of_the_handshake_goes_with_every_call(serve):
     assert socket.result("who") == socket.result("who") == [["mine", "only this call's"], ["user_id", "ada"]]
 
 
-def test_a_client_says_goodbye(chat):
+def test_a_client_closes_its_connection(chat):
     socket = chat.websocket()
     socket.put(CloseConnection(code=1000, reason="bye"))
 
@@ -375,7 +375,7 @@ def test_a_client_says_goodbye(chat):
     until(lambda: not server_of(chat).connections)
 
 
-def test_a_service_that_stops_answers_what_was_asked_and_says_goodbye(chat):
+def test_a_stopping_service_answers_open_calls_and_closes_connections(chat):
     socket = chat.websocket()
     socket.send("hold")
     Chat.gate.wait_for(1)
@@ -391,7 +391,7 @@ def test_a_service_that_stops_answers_what_was_asked_and_says_goodbye(chat):
     assert (closed.value.code, closed.value.reason) == (1001, "the service is stopping")
 
 
-def test_a_service_with_a_hub_and_requests_only_says_goodbye_too(serve):
+def test_a_service_with_a_hub_and_http_only_closes_connections_too(serve):
     class Told:
         name = "told"
         hub = WebSocketHubProvider()
@@ -413,7 +413,7 @@ def test_a_service_with_a_hub_and_requests_only_says_goodbye_too(serve):
     assert closed.value.code == 1001
 
 
-def test_killing_cuts_everybody_off(chat):
+def test_a_kill_cuts_all_connections(chat):
     socket = chat.websocket()
     socket.send("hold")
     Chat.gate.wait_for(1)
@@ -437,7 +437,7 @@ def test_a_client_that_answers_pings_lives(serve):
     reading.kill()
 
 
-def test_a_client_that_does_not_is_dropped(serve, caplog):
+def test_a_client_that_does_not_answer_pings_is_dropped(serve, caplog):
     caplog.set_level("INFO")
     chat = serve(Chat, WEBSOCKET_PING_INTERVAL=0.02)
     socket = chat.websocket(answers_pings=False)
@@ -520,7 +520,7 @@ def test_pings_of_clients_are_answered(chat):
         b"GET / HTTP/1.1\r\n\r\n",
     ],
 )
-def test_junk_in_place_of_frames_ends_the_connection_and_nothing_else(chat, data, capfd):
+def test_junk_in_place_of_frames_only_ends_the_connection(chat, data, capfd):
     socket = chat.websocket()
     socket.sock.sendall(data)
     socket.sock.shutdown(1)
@@ -542,19 +542,19 @@ def test_junk_in_place_of_frames_ends_the_connection_and_nothing_else(chat, data
         ({"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}, 400),
     ],
 )
-def test_what_is_no_handshake_is_told(chat, headers, status):
+def test_an_invalid_handshake_gets_an_error(chat, headers, status):
     assert chat.ask("GET", "/ws", headers=headers).status == status
     assert server_of(chat).connections == {}
 
 
-def test_a_handshake_that_names_no_host_is_told(chat):
+def test_a_handshake_without_a_host_gets_an_error(chat):
     head = b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\nSec-WebSocket-Version: 13\r\n"
     sock = chat.raw(head + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 
     assert sock.recv(1000).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_client_whose_calls_take_long_is_not_taken_for_dead(serve):
+def test_a_client_with_long_calls_does_not_count_as_dead(serve):
     chat = serve(Chat, WEBSOCKET_PING_INTERVAL=0.02, WEBSOCKET_MAX_CALLS=1)
     socket = chat.websocket()
     socket.send("hold")
@@ -566,7 +566,7 @@ def test_a_client_whose_calls_take_long_is_not_taken_for_dead(serve):
     assert socket.receive()["data"] == "held"
 
 
-def test_a_connection_that_waits_for_a_call_is_cut_off_with_the_service_beside_one_that_lives(serve):
+def test_a_connection_that_waits_for_a_call_is_cut_with_its_service_only(serve):
     class Other:
         name = "other"
 
@@ -623,7 +623,7 @@ def test_half_open_connections_are_dropped(serve):
     assert chat.websocket().result("add", a=1) == 2
 
 
-def test_a_thousand_idle_ones_cost_no_service_and_leave_nothing_behind(serve):
+def test_a_thousand_idle_connections_do_not_stop_calls_and_leave_nothing_behind(serve):
     chat = serve(Chat)
     sockets = [chat.websocket() for _ in range(1000)]
     hub = hub_of(chat)
@@ -679,7 +679,7 @@ def test_requests_and_websockets_share_an_address(serve):
     "origin, is_allowed",
     [("https://shop.example", True), ("https://evil.example", False), (None, True), ("own", True)],
 )
-def test_pages_of_other_origins_may_connect_where_cors_lets_them(serve, origin, is_allowed):
+def test_pages_of_other_origins_may_connect_if_cors_allows_it(serve, origin, is_allowed):
     chat = serve(Chat, WEB_SERVER_CORS={"origins": ["https://shop.example"]})
     origin = f"http://127.0.0.1:{chat.address.port}" if origin == "own" else origin
     headers = [("Origin", origin)] if origin else []
@@ -692,7 +692,7 @@ def test_pages_of_other_origins_may_connect_where_cors_lets_them(serve, origin, 
         assert refused.value.status == 403
 
 
-def test_a_thread_with_another_library_is_a_client_too(chat):
+def test_a_thread_with_another_websocket_library_can_be_a_client(chat):
     seen = []
 
     def talk():
