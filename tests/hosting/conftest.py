@@ -1,4 +1,4 @@
-"""What the tests of zmqservices.hosting share: containers that are cleaned up, and a bound on the time of each test."""
+"""Fixtures of the tests of zmqservices.hosting: containers that are cleaned up, and a time limit for each test."""
 
 import gevent
 import pytest

@@ -7,7 +7,7 @@ from zmqservices.extensions import DependencyProvider, Entrypoint
 
 
 class Entry(Entrypoint):
-    """An entrypoint that nothing but a test fires."""
+    """An entrypoint that only a test fires."""
 
 
 entry = Entry.decorator

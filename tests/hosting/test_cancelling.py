@@ -1,4 +1,4 @@
-"""Calls whose caller gave up, or whose time is spent."""
+"""Calls that their caller cancelled, or whose deadline has passed."""
 
 from time import monotonic
 
@@ -12,7 +12,7 @@ from zmqservices.extensions import DependencyProvider
 
 
 class Blocks(DependencyProvider):
-    """A provider that blocks in the hook it is told to, until it is let go."""
+    """A provider that blocks in a chosen hook until the test releases it."""
 
     def __init__(self, hook, may_go_on, reached):
         self.hook, self.may_go_on, self.reached = hook, may_go_on, reached

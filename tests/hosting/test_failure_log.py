@@ -1,4 +1,4 @@
-"""What the log says of a call that failed: which one, whose, with what, and not where an object lies."""
+"""The log line of a failed call: the call, its caller and its arguments, without addresses of objects."""
 
 import logging
 

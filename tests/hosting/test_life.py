@@ -10,7 +10,7 @@ from zmqservices.extensions import DependencyProvider, Entrypoint, Extension, Pr
 
 
 class Steps(list):
-    """What happened, in its order."""
+    """The steps that happened, in order."""
 
     def note(self, who, what):
         self.append((who, what))

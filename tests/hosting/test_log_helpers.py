@@ -1,4 +1,4 @@
-"""Lines of the log that peers have a part in: none of them can be forged."""
+"""Log lines with text from peers. No peer can forge a line."""
 
 import io
 import logging

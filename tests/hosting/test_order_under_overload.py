@@ -1,4 +1,4 @@
-"""Which call begins next where more come than can be served."""
+"""Which call runs next if more calls arrive than can be served."""
 
 import gevent
 import pytest
@@ -18,7 +18,7 @@ class Waiting:
 
 
 class Stand:
-    """A pool nobody flushes, and a clock that is set by hand."""
+    """A pool without flushes, and a clock that the test sets."""
 
     def __init__(self):
         self.now = 0.0

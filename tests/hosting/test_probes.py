@@ -1,4 +1,4 @@
-"""Probes hear of every call, and no call ever hears of them."""
+"""Probes are called for every call, and never affect a call."""
 
 import logging
 import timeit

@@ -1,4 +1,4 @@
-"""zmqservices.hosting in processes of its own: patched by gevent or not, without any network."""
+"""zmqservices.hosting in new processes, patched by gevent or not, without any network."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Declarations that could never work are refused where they stand, or when the container is made."""
+"""Declarations that could never work are refused at the decorator, or when the container is made."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""Whether arguments fit a function is answered as Python itself would."""
+"""The check of arguments against a signature agrees with Python itself."""
 
 import functools
 import inspect

@@ -1,4 +1,4 @@
-"""Providers of what came with a call, of settings and of loggers; and context data as headers."""
+"""Providers of context data, settings and loggers; and context data as headers."""
 
 import logging
 from types import SimpleNamespace

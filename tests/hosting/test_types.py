@@ -1,4 +1,4 @@
-"""What a type checker says of a service."""
+"""The errors that a type checker reports for a service."""
 
 import sys
 from pathlib import Path

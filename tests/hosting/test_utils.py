@@ -1,4 +1,4 @@
-"""What extensions and tools share: redaction (semantic 58), retrying, side-by-side calls, timing logs."""
+"""Helpers of extensions and tools: redaction (semantic 58), retries, parallel calls, logged durations."""
 
 import collections
 import json

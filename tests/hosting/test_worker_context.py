@@ -1,4 +1,4 @@
-"""What a worker knows of its call: headers, ids, and the stack of calls (semantics 25, 26)."""
+"""The context of a worker: headers, ids, and the stack of calls (semantics 25, 26)."""
 
 import itertools
 from types import SimpleNamespace

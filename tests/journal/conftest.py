@@ -1,4 +1,4 @@
-"""Journals in tmp_path, and asking them."""
+"""Fixtures and helpers of the journal's tests: journals in tmp_path, and requests that wait for their answer."""
 
 import threading
 
@@ -11,7 +11,7 @@ PATIENCE = 30.0
 
 
 class Asked:
-    """A journal whose questions wait for the answer, and raise it if it is an error."""
+    """A journal whose requests wait for the answer, and raise it if it is an error."""
 
     def __init__(self, journal, notices):
         self.journal = journal

@@ -1,4 +1,4 @@
-"""What goes from a journal when it is full or old, and how that is told."""
+"""Which events a journal deletes when it is full or they are old, and how groups and operators learn of it."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Events that a group gave up: kept with the error, requeued or dropped."""
+"""Dead letters: events that failed too often are kept with their error, requeued or dropped."""
 
 import pytest
 

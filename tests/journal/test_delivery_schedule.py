@@ -1,4 +1,4 @@
-"""Which event goes to whom, and when; time is wound by hand."""
+"""Which event goes to which member, and when. The tests move the time themselves."""
 
 import pytest
 

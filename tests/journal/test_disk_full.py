@@ -1,4 +1,4 @@
-"""A disk without room, for real: a small tmpfs. Skipped at home where it cannot be mounted; in CI that is a failure."""
+"""A journal on a full disk: a small tmpfs. If tmpfs cannot be mounted, the tests are skipped; in CI they fail."""
 
 import os
 import shutil

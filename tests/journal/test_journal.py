@@ -1,4 +1,4 @@
-"""What a journal keeps, for whom, and across restarts."""
+"""Which events a journal keeps for which groups, also across restarts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is posted to the journal's thread, and giving way to it."""
+"""Requests that are posted to the journal's thread, and the event loop's waits for that thread."""
 
 import pytest
 

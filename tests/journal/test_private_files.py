@@ -1,4 +1,4 @@
-"""Journals are their user's alone, and nothing that lies in their folder leads anywhere else."""
+"""Only their user can read journals, and links in their folder are not followed."""
 
 import os
 import stat

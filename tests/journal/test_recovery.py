@@ -1,4 +1,4 @@
-"""Journals that are not what was left: killed, copied back from a backup, torn, damaged. Nothing of it is silent."""
+"""Journals that were killed, restored from a backup, torn or damaged. Each of these is noticed and reported."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ from zmqservices.exceptions import JournalError
 from zmqservices.journal import LostRange, recovery
 from zmqservices.journal.events import Reset
 
-#: Appends as fast as it can, and says which seqs were committed.
+#: A program that appends as fast as it can, and prints the committed seqs.
 APPENDER = """
 import sys, threading
 from zmqservices.journal import Group, Journal, NewEvent

@@ -1,4 +1,4 @@
-"""Whatever happens to members and answers: nothing is lost, nothing is done twice, keys keep their order."""
+"""Random members and answers: no event is lost, none is handled twice, and the events of a key keep their order."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Whatever is appended, handled, dropped and restarted: what a group has not handled comes to it, or is told as lost."""
+"""Random appends, acknowledgements, drops and restarts: a group gets each unhandled event, or a gap that reports it as lost."""
 
 import shutil
 import tempfile
