@@ -1,4 +1,4 @@
-"""Where a node listens and is reached, when its host's address changes."""
+"""The address at which a node listens and is reached follows changes of its host's address."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which instance leads, as a function of what a directory lists."""
+"""Which instance leads, as a function of the records in the directory."""
 
 from discovery.model import Record, Seen
 from zmqservices.cluster.leadership import candidacies_of, leader, with_candidacies

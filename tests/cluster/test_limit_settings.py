@@ -1,4 +1,4 @@
-"""Limits that an operator may set: what is within one passes, what is beyond it is refused with a clear text."""
+"""Limits that an operator may set. Requests within a limit pass; others are refused with a clear text."""
 
 import pytest
 

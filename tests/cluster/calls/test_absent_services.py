@@ -1,4 +1,4 @@
-"""Services that nobody has are not remembered for ever: some callers take the names from others."""
+"""A caller does not remember unknown services for ever, since some callers get the names from their own clients."""
 
 import pytest
 

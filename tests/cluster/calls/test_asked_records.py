@@ -1,4 +1,4 @@
-"""A client that knows nothing but an address asks the node there for its records."""
+"""A client that only knows an address asks the node there for its records."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Calls and answers that leave together, and what becomes of each of them."""
+"""Calls and answers that leave together in one BATCH."""
 
 from contextlib import contextmanager
 
@@ -407,7 +407,7 @@ def test_the_calls_of_a_batch_count_as_much_as_it_takes_together(maths, monkeypa
 
 
 def test_each_call_of_an_oversized_batch_counts_as_the_whole_batch(maths, monkeypatch):
-    """Nobody here sends one; whoever does shall not hide a large call among small messages."""
+    """zmqservices sends no such batch. Another sender must not be able to hide a large call among small messages."""
     large = envelope.encode_call(1, "maths", "add", (bytes(40_000), bytes(40_000), "x" * 100_000))
     body = batches.encode([large] + [envelope.encode_call(number, "maths", "fine", ()) for number in (2, 3)])
 

@@ -1,4 +1,4 @@
-"""Whatever nodes and links do: a call ends once and in time, runs twice only if it may, and an error says whether it ran."""
+"""Random nodes and links: a call ends once and in time, only runs twice if it may, and an error says whether it ran."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The rules of the calling half: which instance gets a call, and what becomes of calls that go wrong."""
+"""The rules of a caller: which instance gets a call, and what happens to calls that fail."""
 
 import pytest
 

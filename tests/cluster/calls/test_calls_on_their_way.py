@@ -1,4 +1,4 @@
-"""Large calls for a node that does not read: so many bytes may be on their way to it, and no more."""
+"""Large calls for a node that does not read: flow control bounds the bytes that are in flight to it."""
 
 import threading
 from time import monotonic

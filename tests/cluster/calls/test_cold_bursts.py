@@ -1,4 +1,4 @@
-"""Bursts of a client whose links are still being made: nobody gets more than a share while others are about to be greeted."""
+"""Bursts of a client whose links are not all open yet: an instance gets its share only, while others are about to connect."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""What becomes of calls when a service stops or is killed."""
+"""Calls to a service that stops or is killed."""
 
 import gevent
 import pytest

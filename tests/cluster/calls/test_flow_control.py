@@ -1,4 +1,4 @@
-"""How many bytes may be on their way to a node that reads, or does not."""
+"""The flow-control window: how many bytes may be in flight to a node."""
 
 import pytest
 

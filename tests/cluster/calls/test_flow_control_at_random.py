@@ -1,4 +1,4 @@
-"""Whatever peers read, and when: what is in flight is never less than what is unread, nothing overtakes, and nothing stays."""
+"""Random reading by peers: no unread byte is left out of the count, messages keep their order, and all of them leave."""
 
 from collections import deque
 from types import SimpleNamespace

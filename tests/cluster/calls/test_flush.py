@@ -1,4 +1,4 @@
-"""Whoever fails to begin what came for him keeps nobody else's from beginning."""
+"""A service whose flush fails does not keep other services from starting their calls."""
 
 from zmqservices.cluster.calls.server import CallServer
 

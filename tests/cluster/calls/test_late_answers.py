@@ -1,4 +1,4 @@
-"""Answers and cancellations that come late concern the call that they were meant for, and no other."""
+"""Late answers and cancellations only affect the call that they belong to."""
 
 import itertools
 import random

@@ -1,4 +1,4 @@
-"""An instance whose record names another address than before: after a new DHCP lease, or when its container was moved."""
+"""An instance whose record has a new address, for example after a new DHCP lease or a move of its container."""
 
 import dataclasses
 

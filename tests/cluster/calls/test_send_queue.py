@@ -1,4 +1,4 @@
-"""What is kept for a node that does not read."""
+"""The send queue of a node that does not read."""
 
 import pytest
 

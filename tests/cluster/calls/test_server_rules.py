@@ -1,4 +1,4 @@
-"""The rules of the serving half: what is taken, refused and answered, and how services and clients leave."""
+"""The rules of a call server: which calls it accepts, refuses and answers, and how services and clients leave."""
 
 import gevent
 import pytest
@@ -38,7 +38,7 @@ def kinds(messages):
 # --- the greeting ------------------------------------------------------------------------------------------
 
 
-def test_a_node_that_says_hello_is_told_which_services_there_are(serving):
+def test_a_hello_is_answered_with_the_services_of_the_node(serving):
     serving.serve("maths", "one", idempotent=["add"])
     client = serving.connect(is_greeted=False).greet()
 
@@ -48,7 +48,7 @@ def test_a_node_that_says_hello_is_told_which_services_there_are(serving):
     assert welcome == Welcome(MAJOR, MINOR, "server", NAMESPACE, {"services": services})
 
 
-def test_a_call_before_the_hello_is_refused_by_its_id_and_not_run(serving):
+def test_a_call_before_the_hello_is_refused_and_not_run(serving):
     serving.serve()
     client = serving.connect(is_greeted=False)
 
@@ -69,7 +69,7 @@ def test_a_node_of_another_version_or_namespace_is_refused(serving):
     assert codes(other_namespace.heard()) == {None: "protocol"}
 
 
-def test_a_new_service_is_told_to_all_that_are_connected(serving):
+def test_all_connected_nodes_learn_of_a_new_service(serving):
     client = serving.connect()
 
     serving.serve("words", "w")
@@ -81,7 +81,7 @@ def test_a_new_service_is_told_to_all_that_are_connected(serving):
 # --- taking and answering ----------------------------------------------------------------------------------
 
 
-def test_a_call_is_taken_with_its_deadline_and_answered(serving):
+def test_a_call_is_accepted_with_its_deadline_and_answered(serving):
     serving.serve()
     client = serving.connect()
 
@@ -95,7 +95,7 @@ def test_a_call_is_taken_with_its_deadline_and_answered(serving):
     assert serving.flushes == 1
 
 
-def test_the_calls_of_a_batch_are_all_taken_before_the_service_is_flushed(serving):
+def test_all_calls_of_a_batch_are_accepted_before_the_service_is_flushed(serving):
     serving.serve()
     client = serving.connect()
 
@@ -142,7 +142,7 @@ def test_a_result_that_is_too_large_leaves_the_call_open(serving):
     assert client.heard() == [Result(1, "shorter")]
 
 
-def test_a_service_that_cannot_take_a_call_answers_with_the_error(serving, caplog):
+def test_a_service_that_cannot_accept_a_call_answers_with_the_error(serving, caplog):
     def fail(taken):
         raise OSError("no more files")
 
@@ -158,7 +158,7 @@ def test_a_service_that_cannot_take_a_call_answers_with_the_error(serving, caplo
 # --- refusals ----------------------------------------------------------------------------------------------
 
 
-def test_a_call_whose_time_was_spent_on_the_way_is_refused(serving):
+def test_a_call_that_expired_on_the_way_is_refused(serving):
     serving.serve()
     client = serving.connect()
 
@@ -168,7 +168,7 @@ def test_a_call_whose_time_was_spent_on_the_way_is_refused(serving):
     assert serving.taken == []
 
 
-def test_a_call_of_a_service_that_is_not_here_is_refused(serving):
+def test_a_call_of_an_unknown_service_is_refused(serving):
     client = serving.connect()
 
     client.say(call(service="words"))
@@ -176,7 +176,7 @@ def test_a_call_of_a_service_that_is_not_here_is_refused(serving):
     assert codes(client.heard()) == {1: "unknown-service"}
 
 
-def test_an_overloaded_service_refuses_by_code(serving):
+def test_an_overloaded_service_refuses_with_a_code(serving):
     serving.serve(take=lambda taken: taken.refuse("overloaded", "the queue is full"))
     client = serving.connect()
 
@@ -200,7 +200,7 @@ def test_an_id_that_is_in_use_is_refused_and_the_first_call_goes_on(serving):
     assert result == Result(7, 5)
 
 
-def test_the_same_id_of_two_clients_is_two_calls(serving):
+def test_one_id_from_two_clients_means_two_calls(serving):
     serving.serve()
     one, other = serving.connect(), serving.connect()
 
@@ -212,7 +212,7 @@ def test_the_same_id_of_two_clients_is_two_calls(serving):
     assert (one.heard(), other.heard()) == ([Result(7, "one")], [Result(7, "other")])
 
 
-def test_one_message_of_a_batch_that_is_no_message_costs_no_other(serving, caplog):
+def test_a_malformed_item_of_a_batch_does_not_affect_the_others(serving, caplog):
     serving.serve()
     client = serving.connect()
 
@@ -225,7 +225,7 @@ def test_one_message_of_a_batch_that_is_no_message_costs_no_other(serving, caplo
 # --- cancelling --------------------------------------------------------------------------------------------
 
 
-def test_a_call_that_its_caller_gives_up_is_cancelled_and_not_answered(serving):
+def test_a_cancelled_call_is_stopped_and_not_answered(serving):
     serving.serve()
     client = serving.connect()
     client.say(call(7))
@@ -308,7 +308,7 @@ def by_hand(serving, served=None, changes=(), idle=()):
     return serving.server.draining
 
 
-def test_a_service_that_drains_says_bye_and_ends_once_all_clients_and_calls_have(serving):
+def test_a_draining_service_sends_bye_and_ends_after_all_clients_and_calls(serving):
     served = serving.serve()
     client = serving.connect()
     client.say(call(7))
@@ -319,7 +319,7 @@ def test_a_service_that_drains_says_bye_and_ends_once_all_clients_and_calls_have
     assert client.heard() == [Bye(["maths"], "shutting down"), Result(7, 5)]
 
 
-def test_a_call_that_comes_after_the_bye_is_refused_so_that_it_moves(serving):
+def test_a_call_after_the_bye_is_refused_so_that_it_moves(serving):
     served = serving.serve()
     client = serving.connect()
     draining = by_hand(serving, served, [lambda: client.say(call(8)), lambda: client.say(Bye(None, None))])
@@ -329,7 +329,7 @@ def test_a_call_that_comes_after_the_bye_is_refused_so_that_it_moves(serving):
     assert codes(client.heard()) == {8: "draining"}
 
 
-def test_a_client_that_does_not_answer_the_bye_is_waited_for_so_long(serving):
+def test_the_wait_for_a_client_without_an_answer_to_bye_is_bounded(serving):
     served = serving.serve()
     serving.connect()
     began = serving.reactor.now
@@ -339,7 +339,7 @@ def test_a_client_that_does_not_answer_the_bye_is_waited_for_so_long(serving):
     assert serving.reactor.now - began == pytest.approx(BYE_TIMEOUT)
 
 
-def test_calls_that_do_not_end_in_time_are_cancelled_and_their_callers_told(serving):
+def test_calls_that_do_not_end_in_time_are_cancelled_with_an_error(serving):
     served = serving.serve()
     client = serving.connect()
     client.say(call(7))
@@ -351,7 +351,7 @@ def test_calls_that_do_not_end_in_time_are_cancelled_and_their_callers_told(serv
     assert serving.cancelled == [("worker", "'maths' is shutting down; its calls had 3 s to end")]
 
 
-def test_before_the_end_those_who_were_answered_late_show_that_they_have_read_it(serving):
+def test_before_the_end_clients_confirm_that_they_have_read_late_answers(serving):
     served = serving.serve()
     late, early = serving.connect(), serving.connect()
     late.say(call(7))
@@ -370,7 +370,7 @@ def test_before_the_end_those_who_were_answered_late_show_that_they_have_read_it
     assert early.heard() == []
 
 
-def test_a_client_that_reads_nothing_is_waited_for_so_long(serving):
+def test_the_wait_for_a_client_that_reads_nothing_is_bounded(serving):
     served = serving.serve()
     client = serving.connect()
     client.say(call(7))
@@ -400,7 +400,7 @@ def test_a_real_drain_waits_in_its_greenlet(serving):
 # --- clients that do not read ------------------------------------------------------------------------------
 
 
-def test_an_answer_that_the_queue_has_no_room_for_is_sent_when_it_has(serving):
+def test_an_answer_for_a_full_queue_is_sent_when_there_is_room(serving):
     serving.serve()
     client = serving.connect()
     client.is_behind()
@@ -433,7 +433,7 @@ def test_a_client_that_does_not_read_is_disconnected_and_told_to_greet_again(ser
     assert "does not read its answers" in caplog.text
 
 
-def test_of_all_clients_the_one_that_is_furthest_behind_is_disconnected(serving, monkeypatch, caplog):
+def test_the_client_that_is_furthest_behind_is_disconnected(serving, monkeypatch, caplog):
     monkeypatch.setattr(send_queue, "ALL_SEND_QUEUES", 5000)
     serving.serve()
     clients = [serving.connect() for _ in range(2)]
@@ -450,7 +450,7 @@ def test_of_all_clients_the_one_that_is_furthest_behind_is_disconnected(serving,
     assert [kinds(client.heard()) for client in clients] == [[Result], [Error]]
 
 
-def test_large_answers_wait_for_a_client_to_read_those_before(serving, monkeypatch):
+def test_large_answers_wait_until_the_client_has_read_earlier_ones(serving, monkeypatch):
     monkeypatch.setattr(flow_control, "WINDOW", 100_000)
     serving.serve()
     client = serving.connect()
@@ -468,7 +468,7 @@ def test_large_answers_wait_for_a_client_to_read_those_before(serving, monkeypat
 # --- clients that leave ------------------------------------------------------------------------------------
 
 
-def test_the_calls_of_a_client_that_is_gone_are_cancelled(serving):
+def test_the_calls_of_a_disconnected_client_are_cancelled(serving):
     serving.serve()
     client, other = serving.connect(), serving.connect()
     client.say(call(1))
@@ -482,7 +482,7 @@ def test_the_calls_of_a_client_that_is_gone_are_cancelled(serving):
     assert list(serving.socket.clients) == [other.routing_id]
 
 
-def test_a_client_that_greets_again_begins_anew(serving):
+def test_a_client_that_sends_hello_again_starts_afresh(serving):
     serving.serve()
     client = serving.connect()
     client.say(call(7))
@@ -496,14 +496,14 @@ def test_a_client_that_greets_again_begins_anew(serving):
     assert client.heard() == [Result(7, "new")]
 
 
-def test_what_is_closed_is_closed_once(serving):
+def test_closing_a_server_twice_has_no_effect(serving):
     serving.server.close()
     serving.server.close()
 
     assert serving.socket.is_closed
 
 
-def test_a_call_of_another_kind_is_answered_by_a_refusal(serving):
+def test_a_kind_of_message_for_callers_is_refused(serving):
     client = serving.connect()
 
     client.say(Result(1, 5))
@@ -527,7 +527,7 @@ def test_a_ping_is_answered(serving):
 @pytest.mark.parametrize(
     "junk", [b"\xc1", batches.encode([b"\x91\x63"]), encode_call(1, "maths", "add", (), None, 1.0)[:20]], ids=repr
 )
-def test_others_have_their_turn_after_a_few_messages_that_are_refused(serving, junk, is_greeted):
+def test_other_clients_have_their_turn_after_a_few_refused_messages(serving, junk, is_greeted):
     client = serving.connect(is_greeted)
 
     turns = client.say(*[junk] * 100)
@@ -548,7 +548,7 @@ JUNK = {
 
 
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
-def test_what_a_client_sends_is_dropped_for_a_while_after_too_many_faulty_messages(serving, junk, caplog):
+def test_a_client_is_blocked_for_a_while_after_too_many_faulty_messages(serving, junk, caplog):
     serving.serve()
     client = serving.connect()
     other = serving.connect()
@@ -611,7 +611,7 @@ def test_faulty_messages_count_within_a_second(serving):
     assert len(client.heard()) == 5 * ALLOWED
 
 
-def test_a_client_that_was_given_up_may_send_what_it_had_under_way(serving):
+def test_messages_in_flight_of_a_disconnected_client_are_not_faults(serving):
     client = serving.connect(is_greeted=False)
 
     client.say(*[Ack("readers", "journal", 1)] * 200, *[call(number) for number in range(1, 201)])
@@ -620,7 +620,7 @@ def test_a_client_that_was_given_up_may_send_what_it_had_under_way(serving):
     assert not serving.socket.blocked
 
 
-def test_of_clients_that_read_nothing_those_with_the_most_are_given_up_so_that_all_together_are_bounded():
+def test_clients_with_the_most_unread_bytes_are_disconnected_to_keep_the_total_bounded():
     serving = Serving(limits=LimitSettings(max_unread_bytes=10_000))
     serving.serve()
     clients = [serving.connect() for _ in range(6)]
@@ -670,7 +670,7 @@ def test_a_call_with_too_many_headers_is_refused_and_others_are_not(headers, tex
     assert f"node client at 10.0.0.2 sent what cannot be handled (1 such messages): {text}" in caplog.text
 
 
-def test_with_the_limits_that_nobody_set_messages_of_8_kib_are_not_looked_at():
+def test_with_default_limits_messages_of_8_kib_are_not_checked():
     assert HeaderLimits().unchecked == 8 * 1024
     assert HeaderLimits(10, 5).unchecked == 5
 
@@ -688,7 +688,7 @@ def test_headers_that_cannot_be_too_large_are_not_packed(serving, monkeypatch):
     assert len(serving.taken) == 20
 
 
-def test_the_names_in_a_long_call_are_names(serving):
+def test_the_names_in_a_long_call_are_checked(serving):
     client = serving.connect()
 
     client.say(*[headed(number, None, service="x" * 10_000) for number in range(1, 100)])
@@ -706,7 +706,7 @@ def test_long_messages_that_are_refused_end_a_turn_sooner(serving):
     assert client.say(*[b"\xc1" * 128 * 1024] * 6) == [2, 2, 2]
 
 
-def test_honest_calls_are_taken_as_many_as_there_are_in_a_turn(serving):
+def test_a_turn_reads_all_valid_calls(serving):
     serving.serve()
     client = serving.connect()
 

@@ -1,4 +1,4 @@
-"""A node that has nothing to say is not suspected for that."""
+"""A node that is silent because it has nothing to send is not suspect."""
 
 import logging
 
@@ -8,7 +8,7 @@ from tests.stage import linked
 from zmqservices.rpc import rpc
 
 
-def test_a_process_that_is_busy_with_one_call_after_a_pause_is_not_called_silent(serve, connect, caplog):
+def test_a_process_that_is_busy_with_a_call_after_a_pause_is_not_suspect(serve, connect, caplog):
     class Slow:
         name = "slow"
 

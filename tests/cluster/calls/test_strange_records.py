@@ -1,4 +1,4 @@
-"""Records that cannot be used, and far too many of them: the instances that can be called are."""
+"""Unusable records, and far too many of them, do not keep a caller from the usable instances."""
 
 import logging
 import os
@@ -58,7 +58,7 @@ def caller_of(cluster):
     return cluster.words._client._cluster.caller()
 
 
-def test_a_record_that_cannot_be_used_hides_no_other(serve, cluster, cluster_config, caplog):
+def test_an_unusable_record_hides_no_other(serve, cluster, cluster_config, caplog):
     with announced(cluster_config, STRANGE), caplog.at_level(logging.WARNING):
         serve(Words)
         serve(Words, elsewhere=True)
@@ -71,7 +71,7 @@ def test_a_record_that_cannot_be_used_hides_no_other(serve, cluster, cluster_con
     assert any("of 'words' is passed over: 'quic://127.0.0.1:4190' is no address" in text for text in told)
 
 
-def test_many_records_that_cannot_be_used_fill_no_log(serve, cluster, cluster_config, caplog):
+def test_many_unusable_records_do_not_fill_the_log(serve, cluster, cluster_config, caplog):
     strange = [f"quic://{number}" for number in range(2 * peer_pool.MOST_TOLD)]
     with announced(cluster_config, strange), caplog.at_level(logging.WARNING):
         serve(Words)
@@ -83,7 +83,7 @@ def test_many_records_that_cannot_be_used_fill_no_log(serve, cluster, cluster_co
     assert 0 < len(told) <= peer_pool.MOST_TOLD
 
 
-def test_nothing_is_left_of_what_could_not_be_used_however_often_it_changes(serve, cluster, cluster_config):
+def test_nothing_is_kept_of_unusable_records_however_often_they_change(serve, cluster, cluster_config):
     serve(Words)
     with announced(cluster_config, STRANGE) as directory:
         assert cluster.words.hello() == "hello"
@@ -109,7 +109,7 @@ def refusing():
         yield f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
-def test_many_forged_instances_take_few_descriptors_and_hide_nobody(serve, connect, cluster_config, refusing, monkeypatch):
+def test_many_forged_instances_take_few_descriptors_and_hide_no_real_one(serve, connect, cluster_config, refusing, monkeypatch):
     monkeypatch.setattr(peer_pool, "most_links", lambda: 8)
     monkeypatch.setattr(peer_pool, "TURN", 0.05)
     with announced(cluster_config, [refusing] * 60):
@@ -128,7 +128,7 @@ def test_many_forged_instances_take_few_descriptors_and_hide_nobody(serve, conne
         until(lambda: cluster.words.hello() and (seen.update(caller._pools["words"].instances) or len(seen) > 30))
 
 
-def test_an_error_tells_of_those_that_are_not_connected_to(connect, cluster_config, refusing, monkeypatch):
+def test_an_error_names_instances_without_a_connection(connect, cluster_config, refusing, monkeypatch):
     monkeypatch.setattr(peer_pool, "most_links", lambda: 4)
     with announced(cluster_config, [refusing] * 10):
         cluster = connect(rpc_wait_for_service=0.3)

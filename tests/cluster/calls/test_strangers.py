@@ -1,4 +1,4 @@
-"""What a node says before its HELLO: one that was given up greets again, and nobody else learns or costs anything."""
+"""Messages of a node before its HELLO. A disconnected node sends HELLO again; other nodes learn nothing and cost little."""
 
 import secrets
 
@@ -58,7 +58,7 @@ def refused(heard):
     return [(message.id, message.error["code"]) for message in heard if isinstance(message, Error)]
 
 
-def test_each_call_is_refused_by_its_id(talk):
+def test_each_call_before_a_hello_is_refused_with_its_id(talk):
     heard = talk(call(7, 1, 2), batches.encode([call(8, 1, 2), call(9, 1, 2)]), call(10, "x" * 100_000), call(11, bytes(100_000)))
 
     assert refused(heard) == [(number, "protocol") for number in (7, 8, 9, 10, 11)]
@@ -66,17 +66,17 @@ def test_each_call_is_refused_by_its_id(talk):
 
 
 @pytest.mark.parametrize("message", [Cancel(7), Bye(None), Pong(5), Ack("g", "j", 1)], ids=lambda message: type(message).__name__)
-def test_what_a_node_that_was_given_up_may_say_ends_nothing(talk, message):
+def test_messages_of_a_disconnected_node_end_nothing(talk, message):
     assert refused(talk(envelope.encode(message))) == []
 
 
-def test_what_is_long_is_not_read(talk):
+def test_long_messages_before_a_hello_are_not_read(talk):
     (refusal,) = refused(talk(envelope.encode(Hello(1, 0, "x" * 100_000, "y"))))
 
     assert refusal == (None, "protocol")
 
 
-def test_frames_behind_a_message_are_nobody_s(talk):
+def test_extra_frames_of_a_message_are_dropped(talk):
     heard = talk([envelope.encode(Ping(1)), b"\1" * 17, call(7, 1, 2), b"stray"])
 
     assert heard == [Pong(1), Pong(99)]
@@ -87,11 +87,11 @@ def test_a_message_of_many_frames_is_dropped_in_pieces(talk):
     assert talk([envelope.encode(Ping(1)), *[b"x"] * 20_000]) == [Pong(1), Pong(99)]
 
 
-def test_whoever_is_of_another_namespace_is_told_so_briefly(talk):
+def test_a_node_of_another_namespace_gets_a_short_refusal(talk):
     (error,) = [each for each in talk(envelope.encode(Hello(1, 0, "n", "y" * 5000))) if isinstance(each, Error)]
 
     assert len(error.error["value"]) < 500
 
 
-def test_a_welcome_comes_after_a_hello_of_its_namespace_alone(talk):
+def test_only_a_hello_of_the_same_namespace_gets_a_welcome(talk):
     assert not [each for each in talk(envelope.encode(Hello(1, 0, "n", "another"))) if isinstance(each, Welcome)]

@@ -1,4 +1,4 @@
-"""How many calls wait at an instance: its server says so in its answers, and its callers ask the others."""
+"""A server sends the number of waiting calls with its answers, and callers prefer instances with fewer."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def answered(serving, client, id=1):
     return result
 
 
-def test_a_client_that_asked_is_told_how_many_calls_wait(serving, queue):
+def test_a_client_that_asked_gets_the_number_of_waiting_calls(serving, queue):
     client, welcome = greeted(serving, {WAITING: True})
     queue += ["another's"] * 7
 
@@ -44,7 +44,7 @@ def test_a_client_that_asked_is_told_how_many_calls_wait(serving, queue):
     assert answered(serving, client) == Result(1, 5, None, 7)
 
 
-def test_a_client_that_did_not_ask_gets_the_answers_of_old(serving, queue):
+def test_a_client_that_did_not_ask_gets_answers_without_the_number(serving, queue):
     client, welcome = greeted(serving, None)
     queue += ["another's"] * 7
 
@@ -52,7 +52,7 @@ def test_a_client_that_did_not_ask_gets_the_answers_of_old(serving, queue):
     assert answered(serving, client) == Result(1, 5)
 
 
-def test_nothing_is_said_where_none_but_the_clients_own_calls_wait(serving, queue):
+def test_the_number_is_left_out_if_only_the_clients_own_calls_wait(serving, queue):
     client, _ = greeted(serving, {WAITING: True})
 
     assert answered(serving, client) == Result(1, 5)
@@ -63,7 +63,7 @@ def test_nothing_is_said_where_none_but_the_clients_own_calls_wait(serving, queu
     assert answered(serving, client, 5).waiting == 4
 
 
-def test_an_answer_in_another_serialization_or_with_a_payload_says_it_as_well(serving, queue):
+def test_answers_with_a_serializer_or_a_payload_have_the_number_as_well(serving, queue):
     client, _ = greeted(serving, {WAITING: True})
     queue += ["another's"] * 7
     client.say(Call(1, "maths", "add", b"[[], {}]", serializer="json"))
@@ -126,7 +126,7 @@ def queues(calling):
     return {each["instance"]: each["queued"] for each in service["instances"]}
 
 
-def test_a_link_asks_for_it(calling):
+def test_a_link_asks_for_the_number(calling):
     link = add_instance(calling, "one")
 
     assert link.said(Hello)[0].info == {WAITING: True}
@@ -140,7 +140,7 @@ def test_calls_go_where_fewer_calls_of_others_wait(calling):
     assert went(calling, 6) == ["two"] * 6
 
 
-def test_what_was_heard_is_forgotten(calling):
+def test_received_numbers_expire(calling):
     links = {name: add_instance(calling, name) for name in ("one", "two")}
     hear(calling, links, {"one": 9, "two": 2})
     calling.reactor.wind(1.0)
@@ -149,7 +149,7 @@ def test_what_was_heard_is_forgotten(calling):
     assert went(calling, 6) == ["one"] * 3 + ["two"] * 3
 
 
-def test_an_instance_that_says_nothing_has_no_queue_if_it_would_tell(calling):
+def test_no_number_means_an_empty_queue_if_the_instance_supports_numbers(calling):
     links = {name: add_instance(calling, name) for name in ("one", "two")}
     hear(calling, links, {"one": 9, "two": None})
     hear(calling, links, {"one": 9, "two": None})
@@ -157,7 +157,7 @@ def test_an_instance_that_says_nothing_has_no_queue_if_it_would_tell(calling):
     assert went(calling, 6) == ["two"] * 6
 
 
-def test_a_node_that_cannot_tell_is_taken_for_one_like_the_others(calling):
+def test_a_node_without_support_counts_as_average(calling):
     links = {"one": add_instance(calling, "one"), "old": add_instance(calling, "old", tells=False)}
     hear(calling, links, {"one": 9, "old": None})
     hear(calling, links, {"one": 9, "old": None})

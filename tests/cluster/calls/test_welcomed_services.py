@@ -18,14 +18,14 @@ def test_a_node_with_an_empty_list_serves_nothing(info):
     assert not WelcomedServices(info).serves("maths", None)
 
 
-def test_a_service_that_drains_takes_no_calls():
+def test_a_draining_service_gets_no_calls():
     welcomed = WelcomedServices({"services": {"maths": {"draining": True}, "words": {"draining": False}}})
 
     assert not welcomed.serves("maths", None)
     assert welcomed.serves("words", None)
 
 
-def test_only_the_instances_that_are_named_take_calls():
+def test_only_the_named_instances_get_calls():
     welcomed = WelcomedServices({"services": {"maths": {"instances": ["a1", "a2"]}}})
 
     assert welcomed.serves("maths", "a1")

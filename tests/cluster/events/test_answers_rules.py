@@ -1,4 +1,4 @@
-"""Which answers are kept in case a publisher did not read them, and when they are sent; time is wound by hand."""
+"""Which answers are kept in case a publisher did not read them, and when they are sent. The tests move the time themselves."""
 
 from types import SimpleNamespace
 
@@ -68,7 +68,7 @@ def test_acks_of_a_publisher_that_is_away_are_sent_to_the_next_one(answers, reac
     assert following.sent == [Ack("g", "j", 1)]
 
 
-def test_only_those_of_one_sender_are_sent_where_it_is_named(answers, reactor, link):
+def test_only_acks_of_a_named_sender_are_sent(answers, reactor, link):
     answers.send(link, Ack("g", "j", 1, None, 7))
     other = Peer(node="two", is_up=True, sent=[])
 
@@ -91,7 +91,7 @@ def test_acks_are_kept_until_a_publisher_of_that_host_has_been_there_for_a_while
     assert not answers._kept
 
 
-def test_nothing_is_kept_of_a_group_that_is_not_handled_any_more(answers, reactor, link):
+def test_nothing_is_kept_of_a_group_that_is_no_longer_handled(answers, reactor, link):
     for group in ("g", "h"):
         answers.send(link, Ack(group, "j", 1, None, 7))
     reactor.turn()

@@ -1,4 +1,4 @@
-"""The rules of a dispatch: what is kept, what is refused, and what becomes of it. No sockets, no disk, no waiting."""
+"""The rules of a dispatch: which events are stored, refused and sent. No sockets, no disk, no waiting."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def stage():
 # --- reliable events -------------------------------------------------------------------------------------------------------
 
 
-def test_an_event_with_no_group_is_kept_and_sent_to_nobody(stage):
+def test_an_event_without_a_group_is_stored_and_not_sent(stage):
     stage.dispatch(1)
 
     assert stage.journal.last_seq == 1
@@ -22,7 +22,7 @@ def test_an_event_with_no_group_is_kept_and_sent_to_nobody(stage):
     assert stage.source.is_empty
 
 
-def test_a_full_journal_refuses_the_event_and_nobody_gets_it():
+def test_a_full_journal_refuses_the_event_and_no_group_gets_it():
     stage = Stage(room=1)
     client = stage.member("a")
     stage.dispatch(1)
@@ -34,7 +34,7 @@ def test_a_full_journal_refuses_the_event_and_nobody_gets_it():
     assert stage.source.dispatching.dispatched == 1
 
 
-def test_of_several_events_each_has_its_own_error():
+def test_each_of_several_events_has_its_own_error():
     stage = Stage(room=2)
     large = ("order.paid", bytes(20_000), None, "msgpack", None)
     small = ("order.paid", b"\x01", None, "msgpack", None)
@@ -44,7 +44,7 @@ def test_of_several_events_each_has_its_own_error():
     assert [type(outcome) for outcome in outcomes] == [type(None), MessageTooLarge, type(None), JournalFull]
 
 
-def test_what_cannot_be_sent_or_packed_is_not_kept(stage):
+def test_an_event_that_cannot_be_sent_or_packed_is_not_stored(stage):
     with pytest.raises(MessageTooLarge, match="max_message_size is 10,000"):
         stage.dispatch("x" * 20_000)
     with pytest.raises(UnserializableValueError):
@@ -62,7 +62,7 @@ def test_what_cannot_be_sent_or_packed_is_not_kept(stage):
     ],
     ids=["many", "large"],
 )
-def test_an_event_with_too_many_headers_is_not_kept(stage, headers, text, is_reliable):
+def test_an_event_with_too_many_headers_is_not_stored(stage, headers, text, is_reliable):
     event = ("order.paid", b"\x01", headers, "msgpack", None)
 
     for _ in range(2):
@@ -84,7 +84,7 @@ def test_headers_that_grow_between_two_events_are_looked_at_again(stage, is_reli
         stage.source.dispatch("order.paid", b"\x01", headers, "msgpack", None, is_reliable)
 
 
-def test_nothing_is_accepted_once_it_is_closed(stage):
+def test_a_closed_source_accepts_no_events(stage):
     stage.source.dispatching.close()
 
     with pytest.raises(RuntimeError, match="does not publish any more"):
@@ -106,7 +106,7 @@ def test_a_best_effort_event_goes_to_one_present_member_of_each_reliable_group(s
     assert stage.journal.last_seq == 0
 
 
-def test_without_anybody_there_it_is_gone(stage):
+def test_a_best_effort_event_without_members_is_dropped(stage):
     stage.dispatch("x", reliable=False)
 
     assert stage.member("a", start="earliest").events == []
@@ -142,7 +142,7 @@ def test_events_are_kept_for_a_group_that_a_subscriber_lists(stage):
 
 
 @pytest.mark.parametrize("how", ["lists_publisher", "remembers"])
-def test_and_for_a_group_that_another_publisher_or_the_directory_knows(stage, how):
+def test_events_are_kept_for_a_group_that_another_publisher_or_the_directory_knows(stage, how):
     arguments = ("b", want()) if how == "lists_publisher" else (want(),)
     getattr(stage.directory, how)(*arguments)
 
@@ -152,7 +152,7 @@ def test_and_for_a_group_that_another_publisher_or_the_directory_knows(stage, ho
     assert stage.journal.waiting() == [1]
 
 
-def test_of_another_source_or_without_a_promise_none_is_kept(stage):
+def test_no_events_are_kept_for_groups_of_other_sources_or_best_effort_groups(stage):
     stage.directory.lists("a", want(reliable=False))
 
     stage.source.update()
@@ -160,7 +160,7 @@ def test_of_another_source_or_without_a_promise_none_is_kept(stage):
     assert stage.journal.groups() == []
 
 
-def test_a_group_of_another_pattern_keeps_its_own(stage):
+def test_a_group_keeps_its_pattern(stage):
     stage.member("a")
     stage.directory.lists("b", want(pattern="#"))
 
@@ -189,7 +189,7 @@ def test_a_removed_group_does_not_come_back_from_other_publishers_for_a_while(st
     assert [group.name for group in groups.listed(view, now + 61.0).to_take_up] == [GROUP]
 
 
-def test_but_at_once_when_a_member_subscribes(stage):
+def test_a_removed_group_comes_back_at_once_when_a_member_subscribes(stage):
     stage.source.groups.remove(GROUP, stage.reactor.now)
 
     stage.member("a")
@@ -198,7 +198,7 @@ def test_but_at_once_when_a_member_subscribes(stage):
     assert stage.journal.groups()
 
 
-def test_its_subscriber_says_so_itself(stage):
+def test_a_listed_subscriber_brings_a_removed_group_back_at_once(stage):
     stage.source.groups.remove(GROUP, stage.reactor.now)
     stage.directory.lists("a", want())
 
@@ -209,7 +209,7 @@ def test_its_subscriber_says_so_itself(stage):
 
 
 @pytest.mark.parametrize("fields", [{"state": "DRAINING"}, {"suspect": True}])
-def test_a_subscriber_that_goes_is_not_waited_for(stage, fields):
+def test_a_leaving_subscriber_does_not_count_as_a_member(stage, fields):
     stage.directory.lists("a", want(), **fields)
 
     listed = stage.source.groups.listed(stage.directory.view(), 0.0)

@@ -1,4 +1,4 @@
-"""Events that promise nothing are dropped before they crowd out what a client is owed."""
+"""Best-effort events are dropped before they take the room of answers in a client's send queue."""
 
 from types import SimpleNamespace
 
@@ -38,14 +38,14 @@ def dispatch():
     return run
 
 
-def test_a_guest_that_reads_gets_them(dispatch):
+def test_a_client_that_reads_gets_best_effort_events(dispatch):
     assert dispatch(SendQueue()) == "sent"
 
 
 @pytest.mark.parametrize(
     "waiting", [[b"small"] * (best_effort.LONG_SEND_QUEUE + 1), [bytes(LONGEST_SEND_QUEUE // 8)] * 3], ids=["many", "large"]
 )
-def test_a_guest_that_is_behind_does_not(dispatch, waiting):
+def test_a_client_that_is_behind_gets_no_best_effort_events(dispatch, waiting):
     send_queue = SendQueue()
     for frames in waiting:
         send_queue.add(frames)

@@ -1,4 +1,4 @@
-"""Members and publishers that say what they must not: it costs them, and nobody else an event."""
+"""Members and publishers that break the protocol: no other member loses an event."""
 
 import os
 
@@ -86,7 +86,7 @@ def waiting(cluster, group=GROUP):
 # --- who begins anew ---------------------------------------------------------------------------------------------------------
 
 
-def test_whoever_greets_again_and_subscribes_in_one_breath_is_a_member(serve, cluster, stranger, cluster_config):
+def test_a_node_that_sends_hello_and_subscribe_together_is_a_member(serve, cluster, stranger, cluster_config):
     orders = serve(Orders)
     mails = stranger(orders)
     mails.subscribe()
@@ -104,7 +104,7 @@ def test_whoever_greets_again_and_subscribes_in_one_breath_is_a_member(serve, cl
     assert list(consumer_group.members) == [member]
 
 
-def test_a_handler_whose_node_was_given_up_subscribes_again(serve, cluster):
+def test_a_handler_of_a_disconnected_node_subscribes_again(serve, cluster):
     notes = Notes()
     orders = serve(Orders)
     serve(mails_that_note(notes))
@@ -125,7 +125,7 @@ def test_a_handler_whose_node_was_given_up_subscribes_again(serve, cluster):
 @pytest.mark.parametrize(
     "want", [{"pattern": "nothing"}, {"kind": "singleton"}, {"kind": "junk"}, {"member": "of.another"}, {"group": "x" * 5000}]
 )
-def test_what_contradicts_a_group_is_refused_and_what_waits_for_it_still_comes(serve, cluster, stranger, want):
+def test_a_contradicting_subscription_is_refused_and_waiting_events_still_come(serve, cluster, stranger, want):
     notes = Notes()
     Mails = mails_that_note(notes)
     orders = serve(Orders)
@@ -140,7 +140,7 @@ def test_what_contradicts_a_group_is_refused_and_what_waits_for_it_still_comes(s
     assert notes.wait_for(5) == list(range(5))
 
 
-def test_a_handler_that_is_refused_says_so_and_starts(serve, cluster, stranger, caplog):
+def test_a_refused_handler_logs_it_and_starts(serve, cluster, stranger, caplog):
     stranger(serve(Orders)).subscribe(kind="singleton")
 
     serve(mails_that_note(Notes()))
@@ -173,7 +173,7 @@ def test_a_second_subscription_with_an_id_takes_the_place_of_the_first(serve, cl
 # --- who may answer ----------------------------------------------------------------------------------------------------------
 
 
-def test_answers_of_one_that_is_no_member_do_not_count(serve, cluster, stranger):
+def test_answers_of_a_node_that_is_not_a_member_do_not_count(serve, cluster, stranger):
     notes = Notes()
     orders = serve(Orders)
     serve(mails_that_note(notes)).stop()
@@ -190,7 +190,7 @@ def test_answers_of_one_that_is_no_member_do_not_count(serve, cluster, stranger)
     assert notes.wait_for(3) == [0, 1, 2]
 
 
-def test_answers_of_a_member_to_what_another_one_has_do_not_count(serve, cluster, stranger):
+def test_answers_of_a_member_to_events_of_another_member_do_not_count(serve, cluster, stranger):
     orders = serve(Orders)
     one, other = stranger(orders), stranger(orders)
     one.subscribe(credit=1)
@@ -210,7 +210,7 @@ def test_answers_of_a_member_to_what_another_one_has_do_not_count(serve, cluster
 # --- what fills a journal ----------------------------------------------------------------------------------------------------
 
 
-def test_a_group_that_nobody_serves_makes_no_dispatch_fail(serve, connect, stranger, monkeypatch):
+def test_a_group_without_members_makes_no_dispatch_fail(serve, connect, stranger, monkeypatch):
     monkeypatch.setattr(group_state, "UNPROVEN_FOR", 0.0)
     settings = {"JOURNAL_MAX_BYTES": 200_000, "JOURNAL_FULL_TIMEOUT": 0.2}
     orders = serve(Orders, **settings)
@@ -231,7 +231,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("error", ODD.values(), ids=ODD)
-def test_an_error_that_cannot_be_written_as_it_is_is_written_all_the_same(serve, cluster, stranger, error):
+def test_an_error_that_cannot_be_stored_unchanged_is_stored_in_another_form(serve, cluster, stranger, error):
     one = stranger(serve(Orders))
     one.subscribe(max_deliveries=1)
     cluster.orders.tell("order.paid", 1)
@@ -245,7 +245,7 @@ def test_an_error_that_cannot_be_written_as_it_is_is_written_all_the_same(serve,
 
 
 @pytest.mark.parametrize("error", [{}, {"value": "\udcff"}, *ODD.values()])
-def test_what_is_kept_of_an_error_is_plain_and_short(error):
+def test_a_stored_error_is_plain_and_short(error):
     kept = plain_error(error)
 
     assert {"exc_type", "exc_path", "exc_args", "value"} <= set(kept) and len(kept) < 30
@@ -261,7 +261,7 @@ def stage():
     return House()
 
 
-def test_what_was_not_subscribed_to_is_not_handled(stage):
+def test_an_event_without_a_subscription_is_not_handled(stage):
     stage.subscribe(RELIABLE)
     peer = stage.comes("one")
     peer.sent.clear()
@@ -273,7 +273,7 @@ def test_what_was_not_subscribed_to_is_not_handled(stage):
     assert peer.sent == []
 
 
-def test_nor_what_comes_from_one_that_was_not_asked(stage):
+def test_an_event_from_a_publisher_that_has_left_is_not_handled(stage):
     stage.subscribe(RELIABLE)
     peer = stage.comes("one")
     stage.goes(peer)
@@ -283,7 +283,7 @@ def test_nor_what_comes_from_one_that_was_not_asked(stage):
     assert stage.taken == [] and stage.subscriber.refused == 1
 
 
-def test_what_is_beyond_the_credit_is_given_back_and_comes_later(stage):
+def test_events_beyond_the_credit_are_given_back_and_come_later(stage):
     consumer = stage.subscribe(RELIABLE)
     peer = stage.comes("one")
 
@@ -314,7 +314,7 @@ def test_each_journal_has_its_credit_and_all_together_have_bounded_room(stage):
     assert (link.in_hand, link.bytes, link.journals) == (0, 0, {})
 
 
-def test_events_without_a_promise_on_a_link_need_no_answer(stage):
+def test_best_effort_events_on_a_link_need_no_answer(stage):
     consumer = stage.subscribe(RELIABLE)
     peer = stage.comes("one")
     peer.sent.clear()
@@ -337,7 +337,7 @@ def test_a_broadcast_of_another_type_or_source_is_not_handled(stage):
     assert [event.message.type for event in stage.taken] == ["order.paid"]
 
 
-def test_without_a_promise_no_more_waits_for_a_worker_than_there_is_room_for(serve, cluster):
+def test_the_queue_of_best_effort_events_is_bounded(serve, cluster):
     notes = Notes()
 
     class Mails:
@@ -370,7 +370,7 @@ class FakeEvent:
         self.message = Event("one", 1, 0, "orders", "order.paid", bytes(size))
 
 
-def test_a_journal_that_was_left_with_another_pattern_for_a_group_is_kept_and_told(serve, cluster, caplog):
+def test_an_orphan_with_another_pattern_for_a_group_is_kept_and_logged(serve, cluster, caplog):
     notes = Notes()
     orders = serve(Orders)
     serve(mails_that_note(notes))
@@ -396,7 +396,7 @@ def journal_beside(node, group):
     return journal.path
 
 
-def test_subscriptions_that_are_refused_fill_no_log(serve, cluster, stranger, caplog):
+def test_refused_subscriptions_do_not_fill_the_log(serve, cluster, stranger, caplog):
     container = serve(Orders)
     cluster.orders.tell_all("order.paid", 1)
     member = stranger(container)

@@ -1,4 +1,4 @@
-"""The rules by which members of a group get events, answer them and leave: no sockets, and time is wound by hand."""
+"""The rules by which members of a group get events, answer them and leave. No sockets; the tests move the time themselves."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def test_a_member_of_a_new_group_gets_the_events_from_then_on(stage):
     assert client.events == ["after"]
 
 
-def test_a_new_group_that_starts_with_the_earliest_gets_all_that_is_kept(stage):
+def test_a_new_group_that_starts_with_the_earliest_gets_all_kept_events(stage):
     stage.dispatch(1, 2)
 
     assert stage.member("a", start="earliest").events == [1, 2]
@@ -53,7 +53,7 @@ def test_events_wait_for_a_group_whose_members_are_away(stage):
     assert stage.member("b").events == [1, 2, 3]
 
 
-def test_a_member_is_sent_no_more_than_its_credit(stage):
+def test_a_member_gets_no_more_events_than_its_credit(stage):
     client = stage.member("a", credit=2)
     stage.dispatch(1, 2, 3, 4)
     assert client.events == [1, 2]
@@ -64,7 +64,7 @@ def test_a_member_is_sent_no_more_than_its_credit(stage):
     assert client.events == [1, 2, 3]
 
 
-def test_credit_that_is_granted_later_brings_the_next_events(stage):
+def test_later_credit_brings_the_next_events(stage):
     client = stage.member("a", credit=0)
     stage.dispatch(1, 2)
     assert client.events == []
@@ -85,7 +85,7 @@ def test_each_event_goes_to_one_member_of_a_group_and_to_every_group(stage):
     assert audit.events == [1, 2, 3, 4]
 
 
-def test_answers_from_before_the_link_count_and_give_no_credit(stage):
+def test_answers_from_an_earlier_link_count_and_give_no_credit(stage):
     client = stage.member("a", credit=1)
     stage.dispatch(1, 2)
     event = client.last
@@ -98,7 +98,7 @@ def test_answers_from_before_the_link_count_and_give_no_credit(stage):
     assert client.events == [1]
 
 
-def test_a_journal_that_fails_is_asked_again_after_a_while(stage, caplog):
+def test_a_failed_request_to_a_journal_is_repeated_after_a_while(stage, caplog):
     stage.journal.trouble = JournalError("the disk is full")
     client = stage.member("a")
     assert not client.is_confirmed and "the disk is full" in caplog.text
@@ -109,7 +109,7 @@ def test_a_journal_that_fails_is_asked_again_after_a_while(stage, caplog):
     assert client.is_confirmed
 
 
-def test_a_journal_that_failed_is_not_asked_again_for_a_member_that_left(stage):
+def test_a_failed_request_is_not_repeated_for_a_member_that_left(stage):
     stage.journal.trouble = JournalError("the disk is full")
     client = stage.member("a")
     stage.source.members.left(client.member)
@@ -126,7 +126,7 @@ def test_a_journal_that_failed_is_not_asked_again_for_a_member_that_left(stage):
 @pytest.mark.parametrize(
     "options", [{"pattern": "#"}, {"kind": "singleton"}, {"kind": "junk"}, {"group": "x" * 5000}, {"group": "a\0b"}]
 )
-def test_what_contradicts_a_group_or_is_junk_is_refused(stage, options):
+def test_contradicting_and_malformed_subscriptions_are_refused(stage, options):
     stage.member("a")
 
     with pytest.raises(BadRequest):
@@ -142,7 +142,7 @@ def test_a_member_is_named_after_its_own_process(stage):
         stage.source.members.subscribe(stage.client("b"), of_another)
 
 
-def test_what_was_refused_changes_nothing_for_the_others(stage):
+def test_a_refused_subscription_does_not_affect_other_members(stage):
     client = stage.member("a")
     with pytest.raises(BadRequest):
         stage.client("b").subscribe(pattern="stock.*")
@@ -155,7 +155,7 @@ def test_what_was_refused_changes_nothing_for_the_others(stage):
 # --- a member leaves -------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_lost_member_had_goes_to_others(stage):
+def test_events_of_a_lost_member_go_to_others(stage):
     lost = stage.member("a")
     stage.dispatch(1, 2)
     other = stage.member("b")
@@ -167,7 +167,7 @@ def test_what_a_lost_member_had_goes_to_others(stage):
     assert other.events == [1, 2]
 
 
-def test_a_member_that_leaves_gets_no_more_and_may_answer_what_it_has(stage):
+def test_a_leaving_member_gets_no_more_events_and_may_answer_those_it_has(stage):
     leaving = stage.member("a")
     stage.dispatch(1)
 
@@ -192,7 +192,7 @@ def test_a_silent_member_is_lost_after_ack_wait(stage):
     assert (holder.events, free.events) == ([1], [1])
 
 
-def test_a_word_that_it_is_alive_keeps_its_events(stage):
+def test_a_member_that_reports_in_time_keeps_its_events(stage):
     busy, other = stage.member("a", credit=1), stage.member("b", credit=1)
     stage.dispatch(1)
     holder, free = (busy, other) if busy.events else (other, busy)
@@ -304,7 +304,7 @@ def test_events_are_kept_for_the_groups_of_an_adopted_journal(stage):
     assert sorted(stage.member("a").events) == [1, 2]
 
 
-def test_answers_that_came_before_it_was_adopted_count(stage):
+def test_answers_shortly_before_an_adoption_count(stage):
     client = stage.member("a")
     journal = left_journal(1, 2)
     stage.source.members.acked(client.member, "left", (1,))
@@ -314,7 +314,7 @@ def test_answers_that_came_before_it_was_adopted_count(stage):
     assert client.events == [2]
 
 
-def test_answers_that_came_long_before_do_not(stage):
+def test_answers_long_before_an_adoption_do_not_count(stage):
     client = stage.member("a")
     stage.source.members.acked(client.member, "left", (1,))
 
@@ -324,7 +324,7 @@ def test_answers_that_came_long_before_do_not(stage):
     assert client.events == [1, 2]
 
 
-def test_a_relay_confirms_members_and_serves_what_others_left():
+def test_a_relay_confirms_members_and_serves_adopted_journals():
     stage = Stage(has_journal=False)
     client = stage.member("a")
     assert client.is_confirmed

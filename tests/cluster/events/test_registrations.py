@@ -1,4 +1,4 @@
-"""Groups that the directory remembers: when all members and all publishers are gone, a new publisher keeps events for them."""
+"""The directory remembers groups: a new publisher keeps events for them even after all members and publishers are gone."""
 
 import time
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ def directory(cluster_config):
     found.stop()
 
 
-def test_a_new_publisher_keeps_events_for_a_group_of_which_everybody_was_gone(new_host, connect):
+def test_a_new_publisher_keeps_events_for_a_group_without_members(new_host, connect):
     notes = Notes()
     Mails = mails_that_note(notes)
     first, mails = new_host(Orders), new_host(Mails)
@@ -56,7 +56,7 @@ def test_a_new_publisher_keeps_events_for_a_group_of_which_everybody_was_gone(ne
     assert notes.wait_for(6)[1:] == list(range(5))
 
 
-def test_also_for_one_that_started_and_stopped_before_anybody_published(new_host, connect):
+def test_a_new_publisher_keeps_events_for_a_group_that_stopped_before_any_publisher(new_host, connect):
     notes = Notes()
     Mails = mails_that_note(notes)
     new_host(Mails).stop()
@@ -76,7 +76,7 @@ def test_best_effort_handlers_are_not_remembered(new_host, directory):
     assert [note.key for note in directory.view().notes] == [key_of("orders", GROUP)]
 
 
-def test_a_group_that_an_operator_removed_does_not_come_back_from_memory(new_host, connect, directory):
+def test_a_removed_group_does_not_come_back_from_the_directory(new_host, connect, directory):
     first, mails = new_host(Orders), new_host(mails_that_note(Notes()))
     mails.stop()
     cluster = connect()
@@ -93,7 +93,7 @@ def test_a_group_that_an_operator_removed_does_not_come_back_from_memory(new_hos
         cluster["events:orders"].rewind(GROUP, to_seq=0)
 
 
-def test_one_that_comes_back_after_that_is_remembered_again(new_host, connect, directory):
+def test_a_removed_group_that_subscribes_again_is_remembered_again(new_host, connect, directory):
     notes = Notes()
     first = new_host(Orders)
     new_host(mails_that_note(notes)).stop()
@@ -110,7 +110,7 @@ def test_one_that_comes_back_after_that_is_remembered_again(new_host, connect, d
     assert notes.wait_for(1) == [1]
 
 
-def test_a_publisher_that_was_away_when_it_was_removed_passes_it_to_nobody(new_host, connect, directory):
+def test_a_publisher_that_missed_a_removal_does_not_restore_the_group(new_host, connect, directory):
     new_host(mails_that_note(Notes())).stop()
     until(lambda: directory.view().notes)
     knows = new_host(Orders)
@@ -126,7 +126,7 @@ def test_a_publisher_that_was_away_when_it_was_removed_passes_it_to_nobody(new_h
     assert knows and clients.orders.tell("order.paid", 1) is None
 
 
-def test_a_registry_that_lost_its_memory_hears_of_a_group_from_a_journal(serve, connect, cluster_config, tmp_path):
+def test_an_empty_registry_learns_of_a_group_from_a_journal(serve, connect, cluster_config, tmp_path):
     first = RegistryServer("tcp://127.0.0.1:0")
     first.start()
     first.wait_bound(30)
@@ -148,7 +148,7 @@ def test_a_registry_that_lost_its_memory_hears_of_a_group_from_a_journal(serve, 
     second.stop()
 
 
-def test_on_one_machine_groups_are_remembered_when_its_last_process_has_ended(serve, tmp_path, free_port, monkeypatch):
+def test_on_one_machine_groups_outlive_the_last_process(serve, tmp_path, free_port, monkeypatch):
     monkeypatch.setenv("ZMQSERVICES_LOCAL_PORT", str(free_port))
     notes = Notes()
     machine = {"DIRECTORY": "local:", "DIRECTORY_CACHE": str(tmp_path / "cache"), "DIRECTORY_TTL": 1.0}
@@ -196,7 +196,7 @@ def note(age=0.0, value=True):
     return Note("default", key_of("orders", GROUP), stamp, 86_400.0, WANT.to_dict() if value else None)
 
 
-def test_the_note_of_a_group_that_is_there_is_written_anew_when_it_is_old_or_gone():
+def test_the_note_of_a_present_group_is_renewed_when_it_is_old_or_missing():
     for known, is_written in (([note()], False), ([note(REFRESH_AFTER + 1)], True), ([], True), ([note(value=False)], True)):
         book, clock = Book(*known), Clock()
         groups = GroupRegistrations(book, clock, 60.0)
@@ -212,7 +212,7 @@ def test_the_note_of_a_group_that_is_there_is_written_anew_when_it_is_old_or_gon
         assert len(clock.timers) == 1
 
 
-def test_that_of_one_that_is_not_handled_here_any_more_is_let_grow_old():
+def test_the_note_of_a_group_that_is_no_longer_handled_is_not_renewed():
     book, clock = Book(), Clock()
     groups = GroupRegistrations(book, clock, 60.0)
     groups.hold("mails", [WANT])
@@ -224,7 +224,7 @@ def test_that_of_one_that_is_not_handled_here_any_more_is_let_grow_old():
     assert book.written == [] and clock.timers == []
 
 
-def test_a_journal_adds_only_what_nobody_has_told_of_and_with_its_age():
+def test_a_journal_only_adds_unknown_groups_with_their_age():
     want = {GROUP: (WANT, 1000.0)}
     for known, is_written in (([], True), ([note(3000.0)], False), ([note(value=False)], False)):
         book = Book(*known)
@@ -234,7 +234,7 @@ def test_a_journal_adds_only_what_nobody_has_told_of_and_with_its_age():
         assert [age for _, _, age in book.written] == [1000.0] * is_written
 
 
-def test_one_that_was_away_for_too_long_is_not_added():
+def test_a_group_that_was_away_too_long_is_not_added():
     book = Book()
 
     GroupRegistrations(book, Clock(), 60.0).add({GROUP: (WANT, REFRESH_AFTER + 61.0)})

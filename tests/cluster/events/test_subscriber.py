@@ -1,4 +1,4 @@
-"""What a subscriber keeps of publishers, and that it lets go of it: links and publishers are the test's own."""
+"""A subscriber's state of its publishers, and its removal. Links and publishers are fakes of this module."""
 
 from types import SimpleNamespace
 
@@ -129,7 +129,7 @@ def test_an_event_that_comes_again_on_the_same_link_is_counted_once(stage):
     assert peer.sent == []
 
 
-def test_on_a_new_link_it_is_in_hand_there(stage):
+def test_an_event_that_comes_again_on_a_new_link_moves_there(stage):
     consumer = stage.subscribe(RELIABLE)
     peer = stage.comes("one")
     event = stage.sends(peer, 1)
@@ -145,7 +145,7 @@ def test_on_a_new_link_it_is_in_hand_there(stage):
     assert consumer.links[peer].in_hand == 0
 
 
-def test_from_another_publisher_it_moves_there(stage):
+def test_an_event_that_comes_again_from_another_publisher_moves_there(stage):
     consumer = stage.subscribe(RELIABLE)
     one, two = stage.comes("one"), stage.comes("two")
     event = stage.sends(one, 1)
@@ -161,7 +161,7 @@ def test_from_another_publisher_it_moves_there(stage):
 # --- answers that nobody has heard -----------------------------------------------------------------------------------------
 
 
-def test_what_was_handled_while_its_publisher_was_away_is_told_to_the_next_one_before_it_is_asked_for_events(stage):
+def test_acks_for_a_publisher_that_left_go_to_the_next_one_before_the_subscription(stage):
     stage.subscribe(RELIABLE)
     peer = stage.comes("one")
     first, second = stage.sends(peer, 1), stage.sends(peer, 2)
@@ -176,7 +176,7 @@ def test_what_was_handled_while_its_publisher_was_away_is_told_to_the_next_one_b
     assert peer.kinds() == [Ack, Subscribe]
 
 
-def test_publishers_of_its_host_are_told_too_since_one_of_them_takes_over_its_journal(stage):
+def test_publishers_of_the_same_host_get_the_acks_since_one_takes_over_the_journal(stage):
     stage.subscribe(RELIABLE)
     gone, heir, other = stage.comes("gone"), stage.comes("heir"), stage.comes("other", host="there")
     first, second = stage.sends(gone, 1), stage.sends(gone, 2)
@@ -195,7 +195,7 @@ def test_publishers_of_its_host_are_told_too_since_one_of_them_takes_over_its_jo
     assert other.sent == []
 
 
-def test_an_answer_is_in_doubt_for_a_while_and_for_as_long_as_its_publisher_is_away(stage):
+def test_an_answer_is_unconfirmed_for_a_while_and_while_its_publisher_is_away(stage):
     consumer = stage.subscribe(RELIABLE)
     peer = stage.comes("one")
     [words] = stage.reactor.timers
@@ -221,7 +221,7 @@ def confirmed(stage, consumer, peer):
     stage.subscriber.caller.other_kinds[Subscribed](peer, Subscribed(consumer.id))
 
 
-def test_no_more_is_kept_than_is_bounded(stage, monkeypatch):
+def test_the_number_of_kept_answers_is_bounded(stage, monkeypatch):
     monkeypatch.setattr(module, "JOURNALS_KEPT", 3)
     stage.subscribe(RELIABLE)
     peer = stage.comes("one")
@@ -238,7 +238,7 @@ def test_no_more_is_kept_than_is_bounded(stage, monkeypatch):
 # --- nothing is left of those who are gone ---------------------------------------------------------------------------------
 
 
-def test_of_publishers_that_are_gone_nothing_is_left(stage):
+def test_nothing_is_kept_of_removed_publishers(stage):
     consumer = stage.subscribe(CASUAL)
     topic = broadcast_topic("orders", "order.*")
     for node in ("one", "two", "three"):
@@ -268,7 +268,7 @@ def test_a_gap_of_best_effort_events_is_counted(stage):
     assert stage.subscriber.broadcasts.missed == 4
 
 
-def test_of_handlers_that_are_gone_nothing_is_left(stage):
+def test_nothing_is_kept_of_removed_handlers(stage):
     subscriber = stage.subscriber
     peer = stage.comes("one")
     for _ in range(3):
@@ -286,7 +286,7 @@ def test_of_handlers_that_are_gone_nothing_is_left(stage):
         assert not getattr(subscriber.broadcasts, kept), kept
 
 
-def test_when_it_is_closed_its_timer_is_cancelled(stage):
+def test_closing_a_subscriber_cancels_its_timer(stage):
     stage.subscribe(RELIABLE)
     [timer] = stage.reactor.timers
 
