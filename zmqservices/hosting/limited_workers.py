@@ -1,7 +1,7 @@
-"""A worker pool with an adaptive limit (`max_workers: auto`): its size and the accepted calls follow the durations of calls.
+"""A worker pool with an adaptive limit (`max_workers: auto`). Its size and the number of accepted calls follow call durations.
 
-Internal. The rules are in `zmqservices.resilience.concurrency`. Entrypoints whose callers can be refused ask `may_enter` for each
-call, and report accepted calls with `entered`. Events and timers are not refused; they run within the size of the pool.
+Internal. The rules are in `zmqservices.resilience.concurrency`. An entrypoint that can refuse calls asks `may_enter` for each
+call, and reports accepted calls with `entered`. Events and timers are never refused; they run within the size of the pool.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zmqservices.worker_context import WorkerContext
 
 
 class LimitedWorkerPool(WorkerPool[WorkerContext]):
-    """Runs `run_job(job, now)` for every put job, as many at a time as the limit allows, but at most `most`."""
+    """Runs `run_job(job, now)` for each submitted job. The limit says how many run at the same time; it is at most `most`."""
 
     def __init__(self, run_job: Callable[[WorkerContext, float], object], most: int) -> None:
         self.limit = ConcurrencyLimit(monotonic(), most)
@@ -27,7 +27,7 @@ class LimitedWorkerPool(WorkerPool[WorkerContext]):
         self._measurement: Any = None
 
     def may_enter(self) -> bool:
-        """Whether another call may be accepted. If not, refuse it."""
+        """Whether another call may be accepted. If this is False, refuse the call."""
         return self.limit.may_enter(monotonic())
 
     def entered(self, job: WorkerContext) -> None:
@@ -64,7 +64,7 @@ class LimitedWorkerPool(WorkerPool[WorkerContext]):
         try:
             is_spent = self._run(job, now)
         finally:
-            # The wait of a call that cannot be refused is no reason to refuse others.
+            # The wait of an event or timer does not count: it cannot be refused, so its wait is no reason to refuse calls.
             waited = now - job._queued_at if self._leave(job) else 0.0
         if not is_late:
             ended = monotonic()

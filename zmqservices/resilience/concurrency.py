@@ -1,18 +1,18 @@
 """The adaptive concurrency limit of a service, which follows the durations of its calls (`max_workers: auto`).
 
-The rule is that of gradient concurrency limits: Netflix's concurrency-limits ("Performance Under Load", 2018) and the gradient
-controller of Envoy's adaptive concurrency filter, from which the headroom, the calm minimum and its renewed measurement are.
+It is a gradient concurrency limit, as in Netflix's concurrency-limits ("Performance Under Load", 2018) and in the gradient
+controller of Envoy's adaptive concurrency filter. The headroom and the repeated measurement of a baseline come from Envoy.
 
 Rule 1: no greenlets, no clock here; `now` is always an argument, seconds.
-Rule 2: each method has a baseline: its duration while at most CALM calls run. A call is slow if it takes, with its wait, more
-than TOLERANCE times as long, and SLACK seconds longer.
-Rule 3: after each window, the limit is multiplied by the allowed duration of calls divided by their real one, but by at least
-HALF and at most 1. Then the square root of the limit is added, as room for a small queue and for growth. It only grows if it is
-used.
-Rule 4: baselines are taken from calls that happen to run in calm. If there were none for REMEASURE seconds, or the limit has been
-small for STUCK windows, at most CALM calls run until MEASURED of them, or LONGEST_MEASUREMENT seconds, are over. Other calls wait
-meanwhile; none is refused because of it.
-Rule 5: a burst is no overload. For BURST seconds the limit may be exceeded if no call was refused for REST seconds.
+Rule 2: each method has a baseline, which is its duration in calm, while at most CALM calls run. A call is slow if it takes, with
+its wait, more than TOLERANCE times the baseline, and more than SLACK seconds longer than the baseline.
+Rule 3: after each window, the limit is multiplied by the ratio of the calls' allowed duration to their real duration, bounded by
+HALF and 1. Then the square root of the limit is added, as room for a small queue and for growth. The limit only grows if at least
+half of it was used.
+Rule 4: baselines come from calls that happen to run in calm. If there were none for REMEASURE seconds, or if the limit was small
+for STUCK windows, a measurement begins: at most CALM calls run until MEASURED calls or LONGEST_MEASUREMENT seconds are over.
+Other calls wait meanwhile; the measurement refuses none of them.
+Rule 5: a burst is not an overload. The limit may be exceeded for BURST seconds if no call was refused for REST seconds.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from collections.abc import Callable
 from math import inf, sqrt
 from random import random
 
-#: So many calls can run at the same time without slowing each other down. Also the least limit.
+#: The calls that can run at the same time without slowing each other down. Also the least limit.
 CALM = 3
 #: The first limit, and by default the highest one.
 INITIAL, DEFAULT_MOST = 10, 100
 
-#: How many times as long as its baseline a call may take, and how many seconds longer; the larger of both counts.
+#: A call may take TOLERANCE times its baseline, or SLACK seconds longer than its baseline; the larger of both counts.
 TOLERANCE, SLACK = 1.5, 0.01
-#: The least factor of one step, and the part of a step that is made, because calls of a window began under earlier limits.
+#: The least factor of one step, and the part of each step that is applied, because calls of a window began under earlier limits.
 HALF, STEP = 0.5, 0.6
-#: The shortest window in seconds, the calls that it needs, and the longest window. Within these bounds it is as long as its calls
-#: take, because in a shorter window most calls would have begun under an earlier limit.
+#: The shortest window in seconds, the calls that it needs, and the longest window. Within these bounds a window is as long as its
+#: calls take on average, because most calls of a shorter window would have begun under an earlier limit.
 WINDOW, SAMPLES, LONGEST_WINDOW = 0.2, 20, 1.0
 
-#: Seconds without a call in calm after which a measurement begins; up to a tenth more, so that instances do not measure together.
+#: Seconds without a call in calm after which a measurement begins. Up to a tenth is added, so that instances measure separately.
 REMEASURE = 60.0
 #: Windows with a limit below SMALL after which a measurement begins, because the methods themselves may have become slower.
 STUCK, SMALL = 5, 2 * CALM
@@ -42,7 +42,7 @@ STUCK, SMALL = 5, 2 * CALM
 MEASURED = 30
 #: The fewest calls for a baseline. If many calls begin together, the first ones that end are all short.
 KNOWN = 10
-#: The longest measurement in seconds, and the seconds from its beginning to the next one for another reason than REMEASURE.
+#: The longest measurement in seconds, and the shortest time from its start to the next one for another reason than REMEASURE.
 LONGEST_MEASUREMENT, PAUSE = 5.0, 15.0
 
 #: Seconds for which a burst may exceed the limit, and the seconds without a refusal that must precede it.
@@ -50,7 +50,7 @@ BURST, REST = 0.1, 1.0
 
 
 class Baseline:
-    """The duration of one method in calm: the mean of its last calls."""
+    """The duration of one method in calm: a mean over its last calls."""
 
     __slots__ = ("seconds", "calls", "is_known")
 
@@ -60,13 +60,14 @@ class Baseline:
         self.is_known = False
 
     def saw(self, ran: float) -> None:
+        """A call in calm ran for `ran` seconds."""
         if self.calls < MEASURED:
             self.calls += 1
         self.seconds += (ran - self.seconds) / self.calls
         self.is_known = self.is_known or self.calls >= KNOWN
 
     def begin_anew(self) -> None:
-        """Let all earlier durations together count as one call."""
+        """Weigh all earlier durations together as one call, so that new calls replace them soon."""
         self.calls = min(self.calls, 1)
 
     @property
@@ -84,16 +85,16 @@ class ConcurrencyLimit:
     def __init__(self, now: float, most: int = DEFAULT_MOST, rand: Callable[[], float] = random) -> None:
         self.most = max(most, 1)
         self.least = min(CALM, self.most)
-        #: The accepted calls that have not left.
+        #: The accepted calls that are not over.
         self.inside = 0
-        #: Whether a measurement is running, and when it began.
+        #: Whether a measurement is running.
         self.is_measuring = False
         self._exact = float(min(INITIAL, self.most))
         self._rand = rand
         self._baselines: dict[str, Baseline] = {}
         self._measuring_since = -inf
         self._measured = 0
-        #: The windows in a row whose calls took too long although the limit is small.
+        #: The number of windows in a row whose calls took too long although the limit is small.
         self._small = 0
         self._full_since, self._refused_at = inf, -inf
         #: The most calls that were inside since the window began.
@@ -140,9 +141,10 @@ class ConcurrencyLimit:
     # --- durations ---------------------------------------------------------------------------------------------------
 
     def ended(self, method: str, waited: float, ran: float, beside: int, now: float) -> bool:
-        """A call of `method` waited and ran for so many seconds, with at most `beside` calls running (with itself) at both ends.
+        """A call of `method` waited for `waited` seconds and ran for `ran` seconds.
 
-        Returns whether `limit` or `running` may have changed.
+        At its start and at its end at most `beside` calls ran, including itself. Returns whether `limit` or `running` may have
+        changed.
         """
         baseline = self._baselines.get(method)
         if beside <= CALM and (not self.is_measuring or now - ran >= self._measuring_since):
@@ -171,9 +173,9 @@ class ConcurrencyLimit:
         return True
 
     def end_measurement(self, now: float) -> bool:
-        """End the running measurement.
+        """End the running measurement. Returns False if there is none.
 
-        To be called LONGEST_MEASUREMENT seconds after its beginning. Returns False if there is none.
+        Call this LONGEST_MEASUREMENT seconds after the start of a measurement.
         """
         was_measuring, self.is_measuring = self.is_measuring, False
         if was_measuring:

@@ -1,7 +1,7 @@
-"""How many headers a call or an event may have, and how large they may be together.
+"""Limits for the number of headers of a call or an event, and for their total size.
 
-Rule 1: a message is looked at more closely only where it is so long that its headers may be beyond a limit. Most are not.
-Rule 2: the same rule holds at the sender, which raises, and at the receiver, which refuses.
+Rule 1: headers are only checked if the message is so long that they may exceed a limit. Most messages are shorter.
+Rule 2: sender and receiver have the same limits. The sender raises an error, and the receiver refuses the message.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from zmqservices.constants import DEFAULT_MAX_HEADERS, DEFAULT_MAX_HEADERS_SIZE
 from zmqservices.exceptions import MessageTooLarge
 from zmqservices.wire import codec
 
-#: Bytes that a header takes at least: an empty name, and a value of one byte.
+#: The smallest size of a header in bytes: an empty name, and a value of one byte.
 LEAST_HEADER = 2
 
 
 class HeaderLimits:
-    """At most `most` headers of `size` bytes together, as they travel."""
+    """At most `most` headers, with at most `size` packed bytes together."""
 
     __slots__ = ("most", "size", "unchecked")
 
     def __init__(self, most: int = DEFAULT_MAX_HEADERS, size: int = DEFAULT_MAX_HEADERS_SIZE) -> None:
         self.most = most
         self.size = size
-        #: The headers of a message that has no more bytes than this are within the limits.
+        #: The headers of a message with at most this number of bytes are within the limits.
         self.unchecked = min(most * LEAST_HEADER, size)
 
     def fit(self, headers: Mapping[Any, Any] | None, within: int) -> bool:
@@ -35,7 +35,7 @@ class HeaderLimits:
         return len(headers) <= self.most and (within <= self.size or len(codec.pack(headers)) <= self.size)
 
     def check(self, headers: Mapping[Any, Any] | None, what: str, name: str) -> None:
-        """Raises MessageTooLarge; `what` and `name` say whose headers they are: "the call", "maths.add"."""
+        """Raises MessageTooLarge for headers beyond a limit. `what` and `name` are for its text: "the call", "maths.add"."""
         if not headers:
             return
         if len(headers) > self.most:
