@@ -142,7 +142,7 @@ class NodeConnection(SocketConnection):
             self._deadline = _next_look(now)
 
     def _disbelieve(self, reason: str, now: float) -> None:
-        """The node cannot prove (any more) what it says."""
+        """Stop using the records of the node, because its proof is missing or no longer valid."""
         if self._disbelieved:
             return
         if self.state == UP and self._records:

@@ -1,4 +1,4 @@
-"""What a node behind a bare address must prove in a closed cluster: a key that the URL names, and a certificate for it.
+"""The proof of a node behind a bare address in a closed cluster: a key that the URL names, and a certificate for this key.
 
 Internal.
 
@@ -65,7 +65,7 @@ class NodeProof:
         self._signed, self._generation = signed, generation
 
     def learn(self, lists: tuple[bytes, ...]) -> None:
-        """Take the lists of revoked certificates that the node tells. Raises SecurityError for what is no such list."""
+        """Take the lists of revoked certificates that the node sends. Raises SecurityError for anything else."""
         learn(self.keys, lists)
 
     def own(self, records: list[Record], skip: Callable[[str], None]) -> list[Record]:

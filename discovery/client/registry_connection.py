@@ -163,7 +163,7 @@ class RegistryConnection(SocketConnection):
         elif isinstance(message, protocol.Refused) and message.request == 0:
             self.close(now, f"it refused: {quoted(message.reason, 200)}")
         elif self.state == SUBSCRIBING and isinstance(message, protocol.Heartbeat):
-            # Many clients connect at once, and each waits its turn for the snapshot. To give up now would only make that longer.
+            # If many clients connect at once, each waits its turn for the snapshot. Giving up now would make the wait longer.
             self._deadline = now + ATTEMPT
         elif self.state == UP or isinstance(message, protocol.Ack | protocol.Refused | protocol.Unknown):
             self._take_push(message, size, now)

@@ -20,7 +20,7 @@ def parse(address: object) -> tuple[str, int]:
 
 
 def bind(address: str) -> socket.socket:
-    """A socket that listens at HOST:PORT, or at the path of a UNIX socket. Raises ConfigurationError where it cannot."""
+    """A socket that listens at HOST:PORT, or at the path of a UNIX socket. Raises ConfigurationError if it cannot."""
     if address.startswith("/"):
         Path(address).unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,6 +1,6 @@
 """Log lines with the ids of calls, as text or as JSON; a log of slow calls; a log of all calls.
 
-`zmqservices run` uses them as the settings LOG_FORMAT, LOG_TRACEBACKS, slow_call_threshold and ACCESS_LOG ask. Your own LOGGING
+`zmqservices run` uses them according to the settings LOG_FORMAT, LOG_TRACEBACKS, slow_call_threshold and ACCESS_LOG. Your LOGGING
 setting may name the classes, for example `(): zmqservices.observability.logs.JsonFormatter`.
 """
 

@@ -307,7 +307,7 @@ class _Handler(pywsgi.WSGIHandler):
 
 
 class MetricsServer:
-    """Serves `/metrics` at `address`: HOST:PORT, or the path of a UNIX socket. Raises ConfigurationError where it cannot listen.
+    """Serves `/metrics` at `address`: HOST:PORT, or the path of a UNIX socket. Raises ConfigurationError if it cannot listen.
 
     Counts from `start` to `stop`. Give `statistics` if they are attached already.
     """

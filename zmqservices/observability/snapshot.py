@@ -15,7 +15,7 @@ from zmqservices.observability.last_errors import LastError
 from zmqservices.observability.statistics import MOST_SERIES, OTHER, Outcomes, Statistics, Worked
 from zmqservices.probes import Measure
 
-#: Calls that run the longest, as they are told of each instance; and the characters of an id: callers choose theirs.
+#: The most long-running calls that are listed for an instance, and the most characters of an id, which the caller chose.
 MOST_LONGEST, LONGEST_CALL_ID = 5, 200
 
 #: The measures of a group of event handlers, by the keys of a row of `groups`.

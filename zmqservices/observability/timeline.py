@@ -1,4 +1,4 @@
-"""The last things that happened in the cluster as one process saw them: instances that came and went, links, ejections, drains.
+"""The last changes in the cluster that one process saw: instances that came and went, links, ejections, drains.
 
 Internal.
 """
@@ -18,7 +18,7 @@ class Happening(NamedTuple):
     """One entry. `number` counts from 1 on in each process, `at` is in seconds since 1970.
 
     `what` is one of: started, stopped, draining, drained (services of this process); listed, unlisted (instances in the
-    directory, of services that are called from here); ejected, restored (what outlier ejection does with them); link up,
+    directory, of services that are called from here); ejected, restored (by outlier ejection); link up,
     link lost, link suspect, link refused (nodes; `instance` is the node, `detail` begins with its address).
     """
 

@@ -6,7 +6,7 @@ RFC 2782 (SRV), RFC 7766 (TCP).
 
 Rule 1: an answer is valid for its TTL, within bounds. After a connection was lost the name is looked up again at once.
 Rule 2: a DNS server that fails says nothing about the nodes, so the last good answer stays.
-Rule 3: an answer without addresses is believed after it has been the same for KEEP_EMPTY seconds.
+Rule 3: an answer without addresses counts once DNS has given no others for KEEP_EMPTY seconds.
 Rule 4: a connected node is used, whether or not DNS still names it.
 Rule 5: with SECURITY the URL names the keys that nodes may hold, and DNS is not trusted: a false address leads to no node that
 could prove one of these keys.

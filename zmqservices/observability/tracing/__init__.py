@@ -1,7 +1,6 @@
-"""Spans of calls, events, requests and ticks for OpenTelemetry. Stands on opentelemetry-sdk; the extra is `otel`.
+"""Spans of calls, events, requests and ticks for OpenTelemetry. Needs opentelemetry-sdk; the extra is `otel`.
 
-`zmqservices run` uses it where the setting OTEL says so, and exports over OTLP as the environment says (`OTEL_*`). In a program
-of your own:
+`zmqservices run` uses it if OTEL is set, and exports over OTLP as the environment says (`OTEL_*`). In your own program:
 
     tracing = Tracing()                     # or Tracing(provider), with a TracerProvider of your own
     probes.attach(tracing)
@@ -10,13 +9,14 @@ of your own:
     tracing.close()
 
 The names of spans and attributes are those of the semantic conventions for RPC, messaging and HTTP, version 1.45. The context
-of a trace (`traceparent`, `tracestate`, `baggage`, or what OTEL_PROPAGATORS names) travels in the context data of calls and
-events. A process without OpenTelemetry passes it on, as all context data.
+of a trace (`traceparent`, `tracestate`, `baggage`, or the headers of OTEL_PROPAGATORS) is sent in the context data of calls and
+events. A process without OpenTelemetry passes it on, like all context data.
 
-Rule 1: a trace is decided once, where it begins. One that is not sampled costs a header and no span, neither there (if the
-sampler is one of those that follow their parent and else go by the id of the trace) nor in the processes that follow.
-Rule 2: arguments and results are never recorded. Texts that may quote them are not either: of an entrypoint with
-`sensitive_arguments` those of errors and the path of the URL, and those of errors in the spans of callers, who cannot know.
+Rule 1: whether a trace is sampled is decided once, where it begins. A trace that is not sampled costs a header. It costs no span
+in later processes, and none in the first one if the sampler follows the parent and otherwise decides by the id of the trace.
+Rule 2: arguments and results are never recorded, and neither are texts that may quote them. For an entrypoint with
+`sensitive_arguments`, these are the texts of errors and the path of the URL. A caller cannot know whether arguments are
+sensitive, so spans of callers have no texts of errors at all.
 Rule 3: names of spans have few values: unknown methods are `_OTHER`, and types of events are attributes.
 """
 

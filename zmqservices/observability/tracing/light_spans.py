@@ -1,4 +1,4 @@
-"""Internal: light spans of calls, for which no span of OpenTelemetry's SDK is made unless somebody needs one.
+"""Internal: light spans of calls. A light span only becomes a span of OpenTelemetry's SDK when code needs one.
 
 The SDK takes about 25 us and twenty objects for a span. Most spans of calls have a few attributes that are known from the
 start, and only the exporter reads them.
@@ -37,7 +37,7 @@ def is_plain(processor: object) -> bool:
 
 
 def may_be_light() -> bool:
-    """Whether light spans may be used: no variable of the environment asks for something that only the SDK's own spans do."""
+    """Whether light spans may be used: no environment variable asks for a feature that only the SDK's own spans have."""
     return not any(
         name.startswith("OTEL_") and name.endswith(("_LIMIT", "_DISABLED", "_INTERNAL_METRICS_ENABLED")) for name in environ
     )

@@ -14,14 +14,14 @@ from zmqservices.probes import ExcInfo, OutgoingCall, Probe
 
 
 class Tracing(Probe):
-    """Attach it to a process: each call, event, request and tick becomes a span, and so does what they call and dispatch.
+    """Makes spans of the calls, events, requests and ticks of a process, and of the calls and events that these send.
 
-    Without a `provider` it uses the one that the program has set (`opentelemetry.trace.set_tracer_provider`), and else
-    makes one as the environment says. Spans of a service have its name as `service.name`, also where several services run in
-    one process; a `provider` that was given or set keeps its own resource, and the service is the attribute
-    `zmqservices.service`.
+    Attach it with `zmqservices.probes.attach`. Without a `provider` it uses the program's own one
+    (`opentelemetry.trace.set_tracer_provider`), or else makes one as the environment says. Spans of a service have its name as
+    `service.name`, even if several services run in one process. A provider of the program keeps its own resource; its spans
+    have the service in the attribute `zmqservices.service`.
 
-    Workers that are killed with their container, and requests that no method was asked for, have no spans.
+    Workers that are killed with their container, and requests that reach no method, have no spans.
     """
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
@@ -71,11 +71,11 @@ class Tracing(Probe):
 
 
 class ExportedTracing(Tracing):
-    """Tracing whose spans are exported as the environment says; the setting OTEL attaches one to a process.
+    """Tracing whose spans are exported as the environment says. The setting OTEL attaches one to a process.
 
-    OTEL_TRACES_EXPORTER names exporters that are installed: `otlp` by default, `console`, `none`. OTEL_EXPORTER_OTLP_ENDPOINT
-    says where to (http://localhost:4318 by default), OTEL_TRACES_SAMPLER which traces are sampled (all by default). Raises
-    ConfigurationError for an exporter that is not installed.
+    OTEL_TRACES_EXPORTER names installed exporters: `otlp` (the default), `console` or `none`. OTEL_EXPORTER_OTLP_ENDPOINT is
+    the address of the collector (http://localhost:4318 by default). OTEL_TRACES_SAMPLER decides which traces are sampled (all
+    by default). Raises ConfigurationError for an exporter that is not installed.
     """
 
     def __init__(self) -> None:

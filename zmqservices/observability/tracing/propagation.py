@@ -1,4 +1,4 @@
-"""Internal: how traces travel in headers, and which of them are sampled.
+"""Internal: sends traces in headers, and decides which of them are sampled.
 
 Rule 1: OpenTelemetry's sampler decides. The usual samplers describe their rule as a text; their decision is computed here, which
 takes a tenth of the time.
@@ -61,7 +61,7 @@ def random_digits() -> str:
 
 
 class _Texts(Getter[Mapping[str, Any]]):
-    """Reads headers that came from a peer, which may send anything: values that are not texts are passed over."""
+    """Reads headers from a peer. A peer may send anything, so values that are not texts are ignored."""
 
     def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
         value = carrier.get(key)
@@ -134,7 +134,7 @@ class Sampling:
         self.edge = None if self.bound is None else edge_of(self.bound)
 
     def parent_of_sampled(self, headers: dict[str, Any]) -> Context | None:
-        """The parent of a span that begins here; None where the trace is not sampled: then `headers` say so."""
+        """The parent of a span that begins here. None if the trace is not sampled, which `headers` then say."""
         here = get_current()
         if here is UNSAMPLED:
             header = headers.get(TRACEPARENT)

@@ -43,7 +43,7 @@ from zmqservices.probes import ExcInfo
 
 
 class OpenSpan(NamedTuple):
-    """What is open while a worker runs whose trace is sampled: its span, and what ends its context."""
+    """The span of a running worker whose trace is sampled, and the token that ends its context."""
 
     span: Span
     token: Token[Context]
@@ -134,7 +134,7 @@ class WorkerSpans:
         tracer = self._tracers.of(of.service, of.instance)
         span = self._start(tracer, worker_ctx, of, parent)
         here = set_span_in_context(span, parent)
-        # What is called or dispatched from here names this span as its parent, also where it is sent later (an outbox).
+        # Calls and events from here name this span as their parent, even if they are sent later (by an outbox).
         inject(data, here)
         self.open[worker_ctx] = OpenSpan(span, attach(Context({**here, TRACER: tracer})))
 
