@@ -13,7 +13,7 @@ import tempfile
 import textwrap
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -101,11 +101,19 @@ class Process:
     def said(self):
         return "".join(self.lines)
 
+    def _children(self):
+        try:
+            return psutil.Process(self.popen.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
     def clean_up(self):
         if self.popen.poll() is None:
-            # Its children first, while they can be found; they hold the other end of the pipe that is read.
-            for process in [*psutil.Process(self.popen.pid).children(recursive=True), self.popen]:
-                process.send_signal(signal.SIGKILL)
+            # Its children first, while they can be found; they hold the other end of the pipe that is read. Each of them may
+            # end by itself at any moment.
+            for process in [*self._children(), self.popen]:
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL)
             self.popen.wait(PATIENCE)
         self._reader.join(PATIENCE)
         assert not self._reader.is_alive(), "a child outlived its parent"
