@@ -19,7 +19,7 @@ before the instance counts as gone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from discovery import protocol
@@ -28,13 +28,21 @@ from discovery.exceptions import DirectoryProtocolError
 from discovery.interest import Interest, service_key, sources_of, split, subscribers_key
 from discovery.model import Note, Record
 from discovery.native import Log
-from discovery.security.revocations import FoundList
+from discovery.security.revocations import FoundList, Revocations
 
 _log = Log(__name__)
 
 
 #: Takes the place of a namespace in the keys of lists of revoked certificates. In a namespace's name, `@` is percent-encoded.
 REVOKED = "@revoked"
+
+
+class Replacement(NamedTuple):
+    """Put `value` under `key`, unless the value that the store has there `stays`."""
+
+    key: str
+    value: bytes
+    stays: Callable[[bytes], bool]
 
 
 class Keyspace:
@@ -108,10 +116,20 @@ class Keyspace:
         """The key of a lock."""
         return f"{self.root}{self._part(namespace)}/locks/{self._part(name)}"
 
-    def outranks(self, held: bytes, note: Note, believes: Believes) -> bool:
-        """Whether the store should keep the value `held` instead of this note: it is believed, and its rank is not lower."""
-        there = self.note(held)
-        return there is not None and there.rank >= note.rank and believes(there, self._name)
+    # --- values that may replace others ---
+
+    def note_replacement(self, note: Note, believes: Believes) -> Replacement:
+        """A note takes the place of one that has a lower rank or is not believed."""
+
+        def stays(held: bytes) -> bool:
+            there = self.note(held)
+            return there is not None and there.rank >= note.rank and believes(there, self._name)
+
+        return Replacement(self.note_key(note), protocol.pack(note.to_list()), stays)
+
+    def revoked_replacement(self, revoked: Revocations) -> Replacement:
+        """A list of revoked certificates takes the place of an older one of its authority."""
+        return Replacement(self.revoked_key(revoked.authority), revoked.signed, revoked.gives_way_to)
 
     # --- from keys to things ---
 

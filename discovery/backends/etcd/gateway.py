@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from discovery.backends.etcd.requests import Body
 from discovery.backends.stream import keepalive_options, name_of
 from discovery.backends.tls import MEND, tls_context
 from discovery.backends.urls import EngineUrl, unreachable
-from discovery.exceptions import EngineError, EngineRefusal
+from discovery.exceptions import DirectoryError, EngineError, EngineRefusal
 
 #: Seconds for one answer. A member without a quorum does not answer at all.
 TIMEOUT = 3.0
@@ -84,21 +84,20 @@ class EtcdGateway:
         """Closes the connection."""
         self._pool.close()
 
-    @contextmanager
-    def errors(self) -> Iterator[None]:
+    def errors(self) -> AbstractContextManager[None]:
         """Turns an EtcdFailure into an EngineError: the attempt cannot go on without this request."""
-        try:
-            yield
-        except EtcdFailure as exc:
-            raise EngineError(self._sentence(exc)) from exc
+        return self._raised_as(EngineError)
+
+    def refusals(self) -> AbstractContextManager[None]:
+        """Turns an EtcdFailure into an EngineRefusal, which is about one record, note or lock."""
+        return self._raised_as(EngineRefusal)
 
     @contextmanager
-    def refusals(self) -> Iterator[None]:
-        """Turns an EtcdFailure into an EngineRefusal, which is about one record, note or lock."""
+    def _raised_as(self, kind: type[DirectoryError]) -> Iterator[None]:
         try:
             yield
         except EtcdFailure as exc:
-            raise EngineRefusal(self._sentence(exc)) from exc
+            raise kind(self._sentence(exc)) from exc
 
     def _sentence(self, exc: EtcdFailure) -> str:
         if "user name is empty" in str(exc):

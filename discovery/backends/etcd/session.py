@@ -202,15 +202,11 @@ class EtcdSession:
 
     def put_note(self, note: Note) -> None:
         """Puts a note, unless one of a higher rank is there."""
-        self._replace(
-            self._keyspace.note_key(note),
-            protocol.pack(note.to_list()),
-            lambda held: self._keyspace.outranks(held, note, self._believes),
-        )
+        self._replace(*self._keyspace.note_replacement(note, self._believes))
 
     def put_revoked(self, revoked: Revocations) -> None:
         """Puts a list of revoked certificates, unless a newer one is there."""
-        self._replace(self._keyspace.revoked_key(revoked.authority), revoked.signed, revoked.gives_way_to)
+        self._replace(*self._keyspace.revoked_replacement(revoked))
 
     def _replace(self, key: str, new: bytes, stays: Callable[[bytes], bool]) -> None:
         """Puts a value, unless the present one `stays`. Tries again if another process wrote meanwhile."""
