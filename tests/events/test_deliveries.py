@@ -589,9 +589,9 @@ def test_answers_that_come_twice_or_for_nothing_do_no_harm(serve, cluster):
     answers = [Ack(*key, seq) for key, kept in consumer._answers._kept.items() for seq in kept.seqs]
     assert len(answers) == 5
     for answer in answers:
-        for again in (answer, Ack(answer.group, answer.journal, answer.seq + 1000), Ack(answer.group, "nowhere", 1)):
+        for again in (answer, Ack(answer.group, answer.origin, answer.seq + 1000), Ack(answer.group, "nowhere", 1)):
             peer.send(envelope.encode(again))
-            peer.send(envelope.encode(Nack(again.group, again.journal, again.seq, 0.0, {"exc_type": "Late"})))
+            peer.send(envelope.encode(Nack(again.group, again.origin, again.seq, 0.0, {"exc_type": "Late"})))
     cluster.orders.tell_all("order.paid", 5)
 
     assert notes.wait_for(10) == [*range(5), *range(5)]

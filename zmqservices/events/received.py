@@ -28,7 +28,7 @@ class ReceivedEvent:
     @property
     def origin(self) -> str:
         """The id of the opening of the journal in which the event was appended. `(origin, seq)` is the event's unique name."""
-        return str(self._message.journal)
+        return str(self._message.origin)
 
     @property
     def seq(self) -> int:

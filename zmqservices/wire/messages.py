@@ -198,13 +198,14 @@ class End(Spoken):
 class Event(Spoken):
     """An event of `source`, number `seq` in its journal. The event before it for this group has the number `prev_seq`.
 
+    `origin` names the opening of the journal in which the event was recorded; for best-effort events, the publisher's node.
     `attempt` counts deliveries to the group from 1. `group` is None if every subscriber gets a copy. With a `serializer`,
     `body` is the bytes of one document of that format. `at` is the time when the event was recorded (seconds since 1970). On a
     link, `subscription` is the id of the SUBSCRIBE that asked for the event.
     """
 
     KIND: ClassVar[int] = 16
-    journal: str
+    origin: str
     seq: Count
     prev_seq: Count
     source: str
@@ -228,7 +229,7 @@ class Ack(Spoken):
 
     KIND: ClassVar[int] = 17
     group: str
-    journal: str
+    origin: str
     seq: Count
     also: list[Count] | None = None
     subscription: Count | None = None
@@ -240,7 +241,7 @@ class Nack(Spoken):
 
     KIND: ClassVar[int] = 18
     group: str
-    journal: str
+    origin: str
     seq: Count
     delay: Seconds
     error: Map | None = None
@@ -263,7 +264,7 @@ class Replay(Spoken):
 
     KIND: ClassVar[int] = 20
     group: str
-    journal: str
+    origin: str
     from_seq: Count
     to_seq: Count | None = None
 
@@ -274,7 +275,7 @@ class Gap(Spoken):
 
     KIND: ClassVar[int] = 21
     group: str
-    journal: str
+    origin: str
     from_seq: Count
     to_seq: Count
     reason: str

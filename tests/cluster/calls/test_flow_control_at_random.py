@@ -179,10 +179,10 @@ class Credit(RuleBasedStateMachine):
     def teardown(self):
         self.patch.stop()
 
-    @rule(journal=st.sampled_from("abc"), size=st.integers(0, 80))
-    def event(self, journal, size):
-        event = SimpleNamespace(journal=journal, body=bytes(size))
-        held = [each for each in self.in_hand if each.journal == journal]
+    @rule(origin=st.sampled_from("abc"), size=st.integers(0, 80))
+    def event(self, origin, size):
+        event = SimpleNamespace(origin=origin, body=bytes(size))
+        held = [each for each in self.in_hand if each.origin == origin]
         may = self.link.may_take(event, self.CREDIT)
         # One journal alone within its credit is never refused, and none is ever beyond it.
         assert may or len(held) >= self.CREDIT or len(held) < len(self.in_hand)

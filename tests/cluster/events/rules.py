@@ -172,9 +172,9 @@ class Client:
     def answer(self, event, error=None):
         """Acknowledge the event; with `error`, say that its handler failed."""
         if error is None:
-            self._source.members.acked(self.member, event.journal, (event.seq,))
+            self._source.members.acked(self.member, event.origin, (event.seq,))
         else:
-            self._source.members.nacked(self.member, event.journal, event.seq, 0.0, error)
+            self._source.members.nacked(self.member, event.origin, event.seq, 0.0, error)
 
     @property
     def events(self):

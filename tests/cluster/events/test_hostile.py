@@ -198,11 +198,11 @@ def test_answers_of_a_member_to_events_of_another_member_do_not_count(serve, clu
     event = one.hears(Event)
     other.subscribe(credit=0)
 
-    other.says(Ack(GROUP, event.journal, event.seq, None, 1), Nack(GROUP, event.journal, event.seq, 0.0, {"value": "no"}, 1))
+    other.says(Ack(GROUP, event.origin, event.seq, None, 1), Nack(GROUP, event.origin, event.seq, 0.0, {"value": "no"}, 1))
     other.subscribe(group="all was heard", id=2)
 
     assert waiting(cluster) == 1
-    one.says(Ack(GROUP, event.journal, event.seq, None, event.subscription))
+    one.says(Ack(GROUP, event.origin, event.seq, None, event.subscription))
     until(lambda: waiting(cluster) == 0)
     assert cluster["events:orders"].dead_letters() == []
 
@@ -237,7 +237,7 @@ def test_an_error_that_cannot_be_stored_unchanged_is_stored_in_another_form(serv
     cluster.orders.tell("order.paid", 1)
     event = one.hears(Event)
 
-    one.says(Nack(GROUP, event.journal, event.seq, 0.0, error, event.subscription))
+    one.says(Nack(GROUP, event.origin, event.seq, 0.0, error, event.subscription))
 
     until(lambda: cluster["events:orders"].dead_letters())
     [letter] = cluster["events:orders"].dead_letters()
@@ -304,7 +304,7 @@ def test_each_journal_has_its_credit_and_all_together_have_bounded_room(stage):
 
     for journal in range(100):
         for seq in range(1, 20):
-            stage.sends(peer, seq, journal=f"j{journal}", body=body)
+            stage.sends(peer, seq, origin=f"j{journal}", body=body)
 
     link = consumer.links[peer]
     assert 15 <= len(stage.taken) <= 17
@@ -319,7 +319,7 @@ def test_best_effort_events_on_a_link_need_no_answer(stage):
     peer = stage.comes("one")
     peer.sent.clear()
 
-    event = stage.sends(peer, 1, journal="one")
+    event = stage.sends(peer, 1, origin="one")
     event.done()
     stage.reactor.turn()
 

@@ -91,7 +91,7 @@ def test_answers_from_an_earlier_link_count_and_give_no_credit(stage):
     event = client.last
     stage.source.members.left(client.member)
 
-    client.subscribe(credit=0, answers=[Ack(GROUP, event.journal, event.seq)])
+    client.subscribe(credit=0, answers=[Ack(GROUP, event.origin, event.seq)])
     stage.turn()
 
     assert stage.journal.waiting() == [2]
@@ -292,7 +292,7 @@ def test_members_get_the_events_of_an_adopted_journal(stage):
     stage.turn()
 
     assert client.events == [1, 2]
-    assert client.last.journal == "left"
+    assert client.last.origin == "left"
     assert journal.waiting() == []
 
 

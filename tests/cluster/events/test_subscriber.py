@@ -96,9 +96,9 @@ class House:
         del self.pool.instances[peer.node]
         self.subscriber.update()
 
-    def sends(self, peer, seq, journal="j", group="mails.send", **fields):
+    def sends(self, peer, seq, origin="j", group="mails.send", **fields):
         fields = {"source": "orders", "type": "order.paid", "body": b"", "subscription": self.latest, **fields}
-        message = Event(journal, seq, seq - 1, group=group, serializer="msgpack", **fields)
+        message = Event(origin, seq, seq - 1, group=group, serializer="msgpack", **fields)
         self.subscriber.caller.other_kinds[Event](peer, message)
         return self.taken[-1] if self.taken else None
 
@@ -226,7 +226,7 @@ def test_the_number_of_kept_answers_is_bounded(stage, monkeypatch):
     stage.subscribe(RELIABLE)
     peer = stage.comes("one")
     for number in range(10):
-        stage.sends(peer, 1, journal=f"j{number}").done()
+        stage.sends(peer, 1, origin=f"j{number}").done()
         stage.reactor.turn()
 
     assert [journal for _, journal in stage.subscriber.answers._kept] == ["j7", "j8", "j9"]

@@ -289,7 +289,7 @@ class Peer:
         except MessageTooLarge as exc:
             self._faults.saw(f"node {self.node} at {self.endpoint}", exc)
             if message.group is not None:
-                nack = Nack(message.group, message.journal, message.seq, 0.0, serialize(exc), message.subscription)
+                nack = Nack(message.group, message.origin, message.seq, 0.0, serialize(exc), message.subscription)
                 self.send(envelope.encode(nack))
             return False
         return True

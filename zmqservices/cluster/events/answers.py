@@ -73,7 +73,7 @@ class Answers:
         # All ACKs of one turn are sent in one message, because a message costs more than the answers in it.
         if not self._unsent:
             self._reactor.post(self.flush)
-        self._unsent.setdefault((link, answer.group, answer.journal, answer.subscription), []).append(answer.seq)
+        self._unsent.setdefault((link, answer.group, answer.origin, answer.subscription), []).append(answer.seq)
 
     def flush(self) -> None:
         """Send the ACKs of this turn. To be called before any message that must come after them."""
@@ -81,13 +81,13 @@ class Answers:
             return
         unsent, self._unsent = self._unsent, {}
         now = self._clock()
-        for (link, group, journal, subscription), seqs in unsent.items():
-            self._keep(link, group, journal, seqs, now)
+        for (link, group, origin, subscription), seqs in unsent.items():
+            self._keep(link, group, origin, seqs, now)
             if link.peer.is_up:  # Otherwise they are repeated on the next link.
-                link.peer.send(envelope.encode(Ack(group, journal, seqs[0], seqs[1:] or None, subscription)))
+                link.peer.send(envelope.encode(Ack(group, origin, seqs[0], seqs[1:] or None, subscription)))
 
-    def _keep(self, link: PublisherLink, group: str, journal: str, seqs: list[int], now: float) -> None:
-        key = (group, journal)
+    def _keep(self, link: PublisherLink, group: str, origin: str, seqs: list[int], now: float) -> None:
+        key = (group, origin)
         kept = self._kept.get(key)
         if kept is None:
             kept = self._kept[key] = JournalAnswers()
@@ -103,11 +103,11 @@ class Answers:
         Called before a SUBSCRIBE. It is not known here which process of the source now serves a journal, so each gets the ACKs.
         """
         self.flush()
-        for (kept_group, journal), kept in self._kept.items():
+        for (kept_group, origin), kept in self._kept.items():
             came_from = None if kept.link is None else kept.link.peer
             if kept_group == group and kept.seqs and sender in (None, came_from):
                 seq, *also = kept.seqs
-                peer.send(envelope.encode(Ack(group, journal, seq, also or None)))
+                peer.send(envelope.encode(Ack(group, origin, seq, also or None)))
 
     def expire(self, hosts: set[str]) -> None:
         """Drop the old ACKs of publishers on `hosts`, where a linked publisher has confirmed a subscription."""

@@ -1,6 +1,6 @@
 """Receives the best-effort events of one node: listens to the broadcasts of publishers, and counts missed events.
 
-A broadcast is a topic, followed by an EVENT. Its `journal` is the id of the publisher's node, and its `seq` counts the
+A broadcast is a topic, followed by an EVENT. Its `origin` is the id of the publisher's node, and its `seq` counts the
 broadcasts of that node on that topic, so a jump shows how many were lost.
 """
 
@@ -168,7 +168,7 @@ class BroadcastReceiver:
                     message = cast(Event, envelope.decode(body, payload))
 
     def _count(self, message: Event, topic: bytes) -> None:
-        seqs = self._last_seqs.get(message.journal)
+        seqs = self._last_seqs.get(message.origin)
         if seqs is None:
             return  # A late broadcast of a publisher to which nobody listens any more.
         last = seqs.get(topic)

@@ -83,7 +83,7 @@ class EventConsumer:
         #: Whether no event is handled any more.
         self.is_over = False
         self.links: dict[Peer, PublisherLink] = {}
-        #: The unanswered events of all publishers, by (journal, seq).
+        #: The unanswered events of all publishers, by (origin, seq).
         self.in_hand: dict[tuple[str, int], IncomingEvent] = {}
         self._owner = owner
         self._answers = owner.answers
@@ -201,12 +201,12 @@ class EventConsumer:
         link = self.links.get(peer)
         if link is None or link.stage not in TAKING or not self.fits(message):
             return False
-        if message.journal == peer.node:
+        if message.origin == peer.node:
             # A best-effort event: it is in no journal, and no answer is expected.
             if not self.is_over:
                 self.take(IncomingEvent(self, None, message))
             return True
-        key = (message.journal, message.seq)
+        key = (message.origin, message.seq)
         former = self.in_hand.get(key)
         if former is not None:
             # The event is still being handled here since before the link was lost. It is not handled twice, and is answered on
@@ -218,7 +218,7 @@ class EventConsumer:
         if self.is_over:
             return True  # The publisher will know soon that this member has ended, and sends the event to another one.
         if not link.may_take(message, self._credit):
-            peer.send(envelope.encode(Nack(message.group or "", message.journal, message.seq, NO_ROOM_DELAY, None, self.id)))
+            peer.send(envelope.encode(Nack(message.group or "", message.origin, message.seq, NO_ROOM_DELAY, None, self.id)))
             return False
         event = IncomingEvent(self, link, message)
         link.add(message)
@@ -229,14 +229,14 @@ class EventConsumer:
     def answered(self, event: IncomingEvent, answer: Ack | Nack) -> None:
         """The handler of `event` has ended: send the answer."""
         message, link = event.message, event.link
-        self.in_hand.pop((message.journal, message.seq), None)
+        self.in_hand.pop((message.origin, message.seq), None)
         if link is None or self.is_over:
             return
         if link.stage is not SubscriptionStage.LOST:
             link.remove(message)
         self._answers.send(link, answer)
         if type(answer) is Ack and not link.peer.is_up:
-            repeated = envelope.encode(Ack(answer.group, answer.journal, answer.seq))
+            repeated = envelope.encode(Ack(answer.group, answer.origin, answer.seq))
             for adopter in self._adopters(link):
                 adopter.send(repeated)
 

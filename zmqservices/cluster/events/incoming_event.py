@@ -54,13 +54,13 @@ class IncomingEvent:
         """The event is handled, and will not be delivered again."""
         if self.is_open:
             message = self.message
-            self._answer(Ack(message.group or "", message.journal, message.seq, None, self.consumer.id))
+            self._answer(Ack(message.group or "", message.origin, message.seq, None, self.consumer.id))
 
     def failed(self, error: dict[str, Any] | None, delay: float = 0.0) -> None:
         """Deliver the event again after `delay` seconds. If `error` is None, it was not tried, and no attempt is counted."""
         if self.is_open:
             message = self.message
-            self._answer(Nack(message.group or "", message.journal, message.seq, delay, error, self.consumer.id))
+            self._answer(Nack(message.group or "", message.origin, message.seq, delay, error, self.consumer.id))
 
     def _answer(self, answer: Ack | Nack) -> None:
         self.is_open = False

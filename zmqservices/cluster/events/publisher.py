@@ -345,7 +345,7 @@ class EventPublisher(Watched):
         found = self._member(client, message)
         if found is not None:
             source, member = found
-            source.members.acked(member, message.journal, (message.seq, *message.also) if message.also else (message.seq,))
+            source.members.acked(member, message.origin, (message.seq, *message.also) if message.also else (message.seq,))
         elif self._may_answer(client, message) and message.subscription is None:
             self._on_repeated_ack(client, message)
 
@@ -363,7 +363,7 @@ class EventPublisher(Watched):
         """Keep an answer that the client repeats before it subscribes. It counts once the client is a member."""
         for source, member in self._members.get(client, {}).values():
             if member.group == message.group:
-                source.members.acked(member, message.journal, (message.seq, *(message.also or ())), is_repeated=True)
+                source.members.acked(member, message.origin, (message.seq, *(message.also or ())), is_repeated=True)
                 return
         answers = self._answers.setdefault(client, [])
         if client.node and len(answers) < MOST_ANSWERS and len(message.also or ()) < MOST_NUMBERS:
@@ -373,7 +373,7 @@ class EventPublisher(Watched):
         found = self._member(client, message)
         if found is not None:
             source, member = found
-            source.members.nacked(member, message.journal, message.seq, message.delay, message.error)
+            source.members.nacked(member, message.origin, message.seq, message.delay, message.error)
         else:
             self._may_answer(client, message)
 

@@ -45,7 +45,7 @@ class PublisherLink:
         self.stage = SubscriptionStage.ASKED
         #: The number of unanswered events of this link.
         self.in_hand = 0
-        #: The bytes of unanswered events, and their number for each journal.
+        #: The bytes of unanswered events, and their number for each journal, by its origin.
         self.bytes = 0
         self.journals: dict[str, int] = {}
         #: The address of the publisher's broadcasts; None if the consumer does not listen to them.
@@ -55,17 +55,17 @@ class PublisherLink:
         """Count another unanswered event."""
         self.in_hand += 1
         self.bytes += size_of(message)
-        self.journals[message.journal] = self.journals.get(message.journal, 0) + 1
+        self.journals[message.origin] = self.journals.get(message.origin, 0) + 1
 
     def remove(self, message: Event) -> None:
         """An event was answered, or came again on another link."""
         self.in_hand -= 1
         self.bytes -= size_of(message)
-        left = self.journals.get(message.journal, 0) - 1
+        left = self.journals.get(message.origin, 0) - 1
         if left > 0:
-            self.journals[message.journal] = left
+            self.journals[message.origin] = left
         else:
-            self.journals.pop(message.journal, None)
+            self.journals.pop(message.origin, None)
 
     def clear(self) -> None:
         """The link is lost. Its unanswered events may come again on another link."""
@@ -79,7 +79,7 @@ class PublisherLink:
         """
         if self.in_hand < credit:
             return True
-        return self.bytes <= ROOM and self.journals.get(message.journal, 0) < credit
+        return self.bytes <= ROOM and self.journals.get(message.origin, 0) < credit
 
 
 def size_of(message: Event) -> int:

@@ -94,7 +94,7 @@ class SourceMembers:
         member = GroupMember(client, message)
         if message.reliable:
             for answer in answers:
-                self.acked(member, answer.journal, (answer.seq, *(answer.also or ())), is_repeated=True)
+                self.acked(member, answer.origin, (answer.seq, *(answer.also or ())), is_repeated=True)
             self._subscribe_reliable(member, want)
         else:
             self._best_effort.subscribe(member, want, self._groups.group_of(want))

@@ -164,7 +164,7 @@ class EventSubscriber:
     def _on_gap(self, peer: Peer, message: Gap) -> None:
         _log.error(
             "events %d to %d of journal %s are lost for %s: %s",
-            message.from_seq, message.to_seq, message.journal[:100], message.group[:1000], message.reason[:1000],
+            message.from_seq, message.to_seq, message.origin[:100], message.group[:1000], message.reason[:1000],
         )  # fmt: skip
 
     # --- signs of life -----------------------------------------------------------------------------------------------
