@@ -7,6 +7,7 @@ Rule 2: sender and receiver have the same limits. The sender raises an error, an
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 from zmqservices.constants import DEFAULT_MAX_HEADERS, DEFAULT_MAX_HEADERS_SIZE
@@ -28,7 +29,7 @@ class HeaderLimits:
         #: The headers of a message with at most this number of bytes are within the limits.
         self.unchecked = min(most * LEAST_HEADER, size)
 
-    def fit(self, headers: Mapping[Any, Any] | None, within: int) -> bool:
+    def fit(self, headers: Mapping[Any, Any] | None, within: float = inf) -> bool:
         """Whether headers in a message of `within` bytes are within the limits. They are packed only if they may be too large."""
         if not headers:
             return True

@@ -180,7 +180,8 @@ class SourceDispatch:
 
     def check_headers(self, type: str, headers: Headers) -> None:
         """Raise MessageTooLarge for an event whose headers are beyond the limits."""
-        self._header_limits.check(headers, "the event", f"{type!r} of {self._source!r}")
+        if not self._header_limits.fit(headers):
+            self._header_limits.check(headers, "the event", f"{type!r} of {self._source!r}")
 
     def close(self) -> None:
         """Accept no more events."""
