@@ -10,7 +10,7 @@ from tests.wire.carriers import BIG, CARRIERS
 from tests.wire.strategies import texts, values
 from zmqservices.exceptions import ProtocolError, UnserializableValueError
 from zmqservices.wire import envelope
-from zmqservices.wire.envelope import PayloadMissing, decode, encode, encode_call, encode_result
+from zmqservices.wire.envelope import PayloadMissing, decode, encode, encode_call, encode_event, encode_result
 from zmqservices.wire.messages import KINDS, Call, Error, Event, Hello, Ping, Result
 
 counts = st.integers(0, 2**64 - 1)
@@ -70,6 +70,19 @@ def test_a_result_comes_back(id, value):
 
     assert decoded(frames) == Result(id, value)
     assert encode(Result(id, value)) == frames
+
+
+@given(
+    *(counts, counts, texts, texts, st.none() | texts, counts, st.none() | maps, st.none() | texts, st.none() | counts),
+    st.binary(max_size=20) | st.just(bytes(envelope.LARGE)),
+)
+def test_an_event_comes_back(seq, prev_seq, source, type, group, attempt, headers, key, subscription, body):
+    event = Event("j", seq, prev_seq, source, type, body, group, attempt, headers, key, "json", 1.5, subscription)
+
+    frames = encode_event("j", seq, prev_seq, source, type, body, group, attempt, headers, key, "json", 1.5, subscription)
+
+    assert decoded(frames) == event
+    assert encode(event) == frames
 
 
 @pytest.mark.parametrize(
@@ -185,6 +198,12 @@ def test_with_a_serializer_values_are_bytes_and_only_then(message):
 
 
 CALL_FIELDS = [1, "a", "b", [1], {"c": 2}, 1.5, {"d": "e"}]
+EVENT_FIELDS = ["j", 2, 1, "a", "b", b"[]", None, 1, {"c": "d"}, None, "json", 1.5, 7]
+
+
+def event_with(place, value):
+    """The fields of an EVENT with its kind, and `value` in this place of them."""
+    return [value if index == place else field for index, field in enumerate([16, *EVENT_FIELDS])]
 
 
 @pytest.mark.parametrize(
@@ -209,20 +228,31 @@ CALL_FIELDS = [1, "a", "b", [1], {"c": 2}, 1.5, {"d": "e"}]
         [4, 2**64, 2],
         [4, 1.0, 2],
         [4, None, 2],
+        *(event_with(place, -1) for place in (2, 3, 8, 13)),
+        *(event_with(place, 2**64) for place in (2, 3, 8, 13)),
+        *(event_with(place, True) for place in (2, 3, 8, 13)),
+        *(event_with(place, None) for place in (1, 2, 3, 4, 5, 8)),
+        *(event_with(12, value) for value in (1e18, -1e18, float("nan"), "1")),
+        event_with(6, "[]"),
+        event_with(9, ["c"]),
+        event_with(11, b"json"),
+        event_with(0, 99),
     ],
     ids=repr,
 )
-def test_the_short_path_of_calls_and_results_checks_as_the_long_one_does(fields):
+def test_the_short_path_of_calls_results_and_events_checks_as_the_long_one_does(fields):
     with pytest.raises(ProtocolError):
         decode(envelope.pack(fields))
 
 
 def test_the_short_path_and_the_long_one_read_the_same():
     # An unknown field at the end leads to the long path.
-    for fields in ([3, *CALL_FIELDS], [4, 1, 2]):
+    for fields in ([3, *CALL_FIELDS], [4, 1, 2], [16, *EVENT_FIELDS]):
         assert decode(envelope.pack(fields)) == decode(envelope.pack([*fields, None, None, "new"]))
 
     assert decode(envelope.pack([3, *CALL_FIELDS])) == Call(*CALL_FIELDS)
+    assert decode(envelope.pack([16, *EVENT_FIELDS])) == Event(*EVENT_FIELDS)
+    assert decode(envelope.pack([16, *EVENT_FIELDS[:-1]])) == Event(*EVENT_FIELDS[:-1])
 
 
 def test_numbers_that_are_equal_to_a_kind_are_not_one():

@@ -102,14 +102,15 @@ class BestEffort:
         if self._owner.is_encrypted:
             self.send_direct(self.consumer_groups.values(), type, raw, headers, serializer, key)
             return
-        patterns = set()
+        sent: tuple[bytes, ...] = ()
         for consumer_group in self.consumer_groups.values():
             if not consumer_group.pattern.matches(type):
                 continue
             if consumer_group.kind == BROADCAST:
-                if consumer_group.group.pattern not in patterns:
-                    patterns.add(consumer_group.group.pattern)
-                    topic = broadcast_topic(self._name, consumer_group.group.pattern)
+                # Groups with the same pattern listen for the same topic.
+                topic = consumer_group.topic
+                if topic not in sent:
+                    sent = (*sent, topic)
                     self._transmit(topic, None, type, raw, headers, serializer, key)
             else:
                 member = consumer_group.next()
@@ -120,10 +121,10 @@ class BestEffort:
         self, topic: bytes, group: str | None, type: str, raw: bytes, headers: Headers, serializer: str, key: str | None
     ) -> None:
         seq = self._topics[topic] = self._topics.get(topic, 0) + 1
-        message = messages.Event(
+        frames = envelope.encode_event(
             self._owner.id, seq, seq - 1, self._name, type, raw, group, 1, headers, key, serializer, time()
         )
-        if not self._owner.broadcast().send(topic, envelope.encode(message)):
+        if not self._owner.broadcast().send(topic, frames):
             self.dropped += 1
 
     def send_direct(
@@ -134,11 +135,11 @@ class BestEffort:
             if len(member.client.send_queue) > LONG_SEND_QUEUE or member.client.send_queue.bytes > LONG_SEND_QUEUE_BYTES:
                 self._count_dropped(type)
                 continue
-            message = messages.Event(
+            frames = envelope.encode_event(
                 self._owner.id, next(self._numbers), 0, self._name, type, raw, member.group, 1, headers, key,
                 serializer, time(), member.id,
             )  # fmt: skip
-            self._owner.call_server.send(member.client, envelope.encode(message))
+            self._owner.call_server.send(member.client, frames)
 
     def _count_dropped(self, type: str) -> None:
         self.dropped += 1
@@ -186,7 +187,7 @@ class BestEffort:
             self._release_if_complete()
             return
         if want.kind == BROADCAST:
-            member.topic = broadcast_topic(self._name, want.pattern)
+            member.topic = consumer_group.topic = broadcast_topic(self._name, want.pattern)
         else:
             member.topic = member_topic(want.group, member.name)
         self._say(member, {"events": self._owner.broadcast_endpoint()})

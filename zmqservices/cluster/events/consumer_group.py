@@ -31,7 +31,7 @@ class GroupMember:
 class ConsumerGroup:
     """One group with its connected members, reliable or not."""
 
-    __slots__ = ("group", "kind", "pattern", "members", "turn")
+    __slots__ = ("group", "kind", "pattern", "members", "turn", "topic")
 
     def __init__(self, group: Group, kind: str) -> None:
         self.group = group
@@ -39,6 +39,8 @@ class ConsumerGroup:
         self.pattern = topics.compile(group.pattern)
         self.members: dict[str, GroupMember] = {}
         self.turn = 0
+        #: The topic for which all members of a best-effort BROADCAST group listen.
+        self.topic = b""
 
     def declares(self, want: Subscription) -> bool:
         """Whether `want` agrees with the group's pattern and kind, which never change."""

@@ -95,7 +95,8 @@ class SourceDispatch:
                 self._commits.wait(self._append(type, raw, headers, name, key))
             else:
                 self.check_headers(type, headers)
-                best_effort.send_direct(self._groups.by_name.values(), type, raw, headers, name, key)
+                if self._groups.by_name:
+                    best_effort.send_direct(self._groups.by_name.values(), type, raw, headers, name, key)
         except BaseException as exc:
             if probes is not None:
                 self._tell_dispatched(probes, type, began, exc)

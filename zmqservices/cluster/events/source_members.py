@@ -255,11 +255,11 @@ class SourceMembers:
             return
         self._journals.note_sent(item.origin, item.seq)
         headers, serializer = codec.unpack(item.headers) if item.headers else (None, "msgpack")
-        message = messages.Event(
+        frames = envelope.encode_event(
             item.origin, item.seq, item.prev_seq, self._source, item.type, item.body, group, attempt, headers, item.key,
             serializer, item.at, member.id,
         )  # fmt: skip
-        self._links.send(member.client, envelope.encode(message))
+        self._links.send(member.client, frames)
 
 
 def process_of(client: ClientConnection) -> str:
