@@ -24,6 +24,9 @@ class Page:
         self._number = 0
         #: What the page wrote to its console, and errors that nothing caught.
         self.complaints = []
+        #: The answer to questions of the page, such as "Drop this dead letter?", and these questions.
+        self.answers = True
+        self.questions = []
 
     def __enter__(self):
         self._browser.__enter__()
@@ -32,7 +35,7 @@ class Page:
         for method in ("Page.enable", "Runtime.enable", "Log.enable"):
             self.ask(method)
         self.resize(*self._size)
-        self.ask("Page.navigate", url=self._url)
+        self.go(self._url)
         return self
 
     def __exit__(self, *exc_info):
@@ -57,19 +60,33 @@ class Page:
 
     def ask(self, method, **params):
         """One command of the protocol, and its result."""
-        self._number += 1
-        self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
+        number = self._send(method, params)
         while True:
             message = json.loads(self._socket.recv())
-            if message.get("id") == self._number:
+            if message.get("id") == number:
                 assert "error" not in message, message
                 return message["result"]
             if message.get("method") == "Page.javascriptDialogOpening":
-                self.complaints.append(f"a dialog: {message['params']['message']}")
+                self._answer(message["params"])
             if message.get("method") == "Runtime.exceptionThrown":
                 self.complaints.append(json.dumps(message["params"]["exceptionDetails"])[:1000])
             if message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
                 self.complaints.append(json.dumps(message["params"]["entry"])[:500])
+
+    def _answer(self, dialog):
+        """Close a dialog. Nothing is awaited: the command that opened it waits for that."""
+        kept = self.questions if dialog["type"] == "confirm" else self.complaints
+        kept.append(dialog["message"])
+        self._send("Page.handleJavaScriptDialog", {"accept": self.answers})
+
+    def _send(self, method, params):
+        self._number += 1
+        self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
+        return self._number
+
+    def go(self, url):
+        """Open another page."""
+        self.ask("Page.navigate", url=url)
 
     def run(self, script):
         """The value of an expression in the page, a promise's too."""
@@ -84,6 +101,27 @@ class Page:
         while not self.run(f"Boolean({script})"):
             assert time.monotonic() < end, f"NOT TRUE in {patience} s: {script}\n{self.text[:3000]}\n{self.complaints}"
             time.sleep(0.05)
+
+    def note(self, script):
+        """From now on, the page itself notes when the expression became true and was painted. See `noted`."""
+        self.run(f"""(() => {{
+            window.noted = null;
+            const observer = new MutationObserver(() => {{
+                if (!({script})) return;
+                observer.disconnect();
+                requestAnimationFrame(() => {{ window.noted = performance.timeOrigin + performance.now(); }});
+            }});
+            observer.observe(document.body, {{subtree: true, childList: true, attributes: true, characterData: true}});
+        }})()""")
+
+    def noted(self):
+        """When that was, in seconds since 1970 by the clock of this process. Waits for it."""
+        self.until("window.noted")
+        before = time.time()
+        now = self.run("performance.timeOrigin + performance.now()") / 1000
+        after = time.time()
+        # The page computes its time from the start of the page, so an adjustment of the clock since then is taken out.
+        return self.run("window.noted") / 1000 + (before + after) / 2 - now
 
     @property
     def text(self):

@@ -1,9 +1,13 @@
-"""The collector of the dashboard, beside records that nobody can use."""
+"""The collector of the dashboard: what it notices at once, and records that nobody can use."""
 
+import json
 from contextlib import closing
 
+from tests.dashboard.stage import answer, at, listed
 from tests.discovery.stage import House, record, registries
 from tests.stage import until
+from zmqservices import probes
+from zmqservices.dashboard import collector as collecting
 from zmqservices.dashboard.collector import Collector
 
 
@@ -19,5 +23,25 @@ def test_a_record_that_names_no_usable_address_is_a_problem_of_its_own():
             (node,) = collector.state.nodes.values()
             assert node.problem.startswith("ConfigurationError: ") and "'nonsense'" in node.problem
             assert not any(greenlet.dead for greenlet in collector._asking.values())
+        finally:
+            collector.stop()
+
+
+def test_a_broken_connection_is_shown_at_once_and_not_with_the_next_question(monkeypatch):
+    # With pauses of an hour, only what is noticed at once makes a new picture.
+    for name in ("INTERVAL", "LONGEST_PAUSE"):
+        monkeypatch.setattr(collecting, name, 3600.0)
+    monkeypatch.setattr(Collector, "_watch", lambda self: None)
+    with registries() as (server,):
+        collector = Collector({"DIRECTORY": server.url})
+        collector.start()
+        try:
+            collector.state.listed([listed("orders", "o1")], 100.0)
+            collector.state.answered(at(1), answer(100.0, [("orders", "o1", [])]), 100.0)
+
+            probes.attached_of(collecting._Links).link_lost("n1", "tcp://127.0.0.1:1")
+
+            picture = json.loads(collector.next_picture(collector.number, 30))
+            assert [one["state"] for one in picture["services"][0]["instances"]] == ["lost"]
         finally:
             collector.stop()

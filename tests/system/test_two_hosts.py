@@ -4,12 +4,14 @@ import json
 import os
 import sys
 import time
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.system.clusters import QUICK
 from tests.system.hosts import Hosts, why_no_ipv6, why_not
-from tests.system.processes import eventually
+from tests.system.processes import PATIENCE, eventually
 from tests.system.remote import Remote
 
 PORT = 4190
@@ -24,7 +26,7 @@ def hosts(request):
         pytest.fail(f"CI must test two hosts: {reason}")
     if reason:
         pytest.skip(reason)
-    with Hosts(2, ipv6=is_ipv6) as two:
+    with Hosts(2, ipv6=is_ipv6, with_this=True) as two:
         yield two
 
 
@@ -73,6 +75,49 @@ def test_hosts_need_nothing_but_the_directory(stage, hosts, url, start_service):
     assert inspect.wait() == 0
     (instance,) = json.loads(inspect.output())["instances"]
     assert instance["addresses"]["rpc"].startswith(f"tcp://{hosts[1].host}:")
+
+    # The live map on the first host shows the services of the second one to a third, if others are allowed to read it.
+    refused = command("dashboard", "--port", "0", "--address", hosts[0].address)
+    assert refused.wait() != 0
+    assert "--allow-remote" in refused.output()
+    dashboard = command("dashboard", "--port", "0", "--address", hosts[0].address, "--allow-remote")
+    dashboard.has_said("dashboard: http")
+    url = urlsplit(dashboard.output().partition("dashboard: ")[2].strip())
+    assert url.netloc.startswith(f"{hosts[0].host}:")
+    wait_for_picture(url, lambda picture: {"maths", "relay"} <= {one["name"] for one in picture["services"] if has_answered(one)})
+    assert status_of(url, "/", {"Host": "map.example"}) == 403
+    assert status_of(url, "/", {}) == 200
+
+
+def status_of(url, path, headers):
+    connection = HTTPConnection(url.hostname, url.port, timeout=PATIENCE)
+    try:
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def has_answered(service):
+    """Whether a node with an instance of the service has told the dashboard of its workers."""
+    return any(one["state"] == "up" and one["workers"] for one in service["instances"])
+
+
+def wait_for_picture(url, fits):
+    """Read the stream of a dashboard until `fits` is true of a picture."""
+    connection = HTTPConnection(url.hostname, url.port, timeout=PATIENCE)
+    try:
+        connection.request("GET", "/api/stream")
+        stream = connection.getresponse()
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            kind, _, text = stream.readline().decode().partition(": ")
+            picture = json.loads(text) if kind == "data" else {}
+            if "services" in picture and fits(picture):
+                return
+    finally:
+        connection.close()
+    raise AssertionError(f"no such picture within {PATIENCE:g} s")
 
 
 def test_a_cut_cable_fails_calls_in_time_and_calls_work_again_once_it_is_healed(hosts, start_service, client):

@@ -16,7 +16,9 @@ export class Panel {
     this.details = null;
     this.letters = null;
     this.problem = "";
+    // What the last change did, and why a part of it failed. They stay until the next change, or until something else is opened.
     this.note = "";
+    this.failures = [];
     this.askedAt = 0;
   }
 
@@ -29,6 +31,7 @@ export class Panel {
     this.what = what;
     this.details = this.letters = null;
     this.problem = this.note = "";
+    this.failures = [];
     this.askedAt = 0;
     this.box.hidden = false;
     document.body.classList.add("has-panel");
@@ -84,7 +87,7 @@ export class Panel {
     const title = {service: this.what.service, instance: this.what.service, call: `${plain(this.what.from)} → ${this.what.service}`, event: `✉ ${this.what.source}`}[this.what.kind];
     this.box.replaceChildren(
       h("div", {class: "head"}, h("h2", {}, title), h("button", {type: "button", "data-key": "close", "aria-label": "Close", onclick: () => this.close()}, "✕")),
-      this.problem ? h("p", {class: "problem", role: "alert"}, this.problem) : "",
+      ...[this.problem, ...this.failures].filter(Boolean).map((one) => h("p", {class: "problem", role: "alert"}, one)),
       this.note ? h("p", {class: "note", role: "status"}, this.note) : "",
       ...kinds[this.what.kind](this).flat(),
     );
@@ -98,19 +101,23 @@ export class Panel {
     const isAll = letters === null;
     const many = isAll ? "all dead letters of this group" : letters.length === 1 ? "this dead letter" : `${letters.length} dead letters`;
     if (action === "drop" && !confirm(`Drop ${many}? This cannot be undone.`)) return;
-    try {
-      let count = 0;
-      const journals = isAll ? [null] : [...new Set(letters.map((one) => one.journal))];
-      for (const journal of journals) {
-        const seqs = isAll ? [] : letters.filter((one) => one.journal === journal).map((one) => one.seq);
-        const body = JSON.stringify({action, source: what.source, group: what.group, seqs, journal});
-        count += (await fetched("api/dead-letters", {method: "POST", headers: HEADERS, body})).count;
+    let count = 0;
+    const failures = [];
+    const journals = isAll ? [null] : [...new Set(letters.map((one) => one.journal))];
+    for (const journal of journals) {
+      const seqs = isAll ? [] : letters.filter((one) => one.journal === journal).map((one) => one.seq);
+      const body = JSON.stringify({action, source: what.source, group: what.group, seqs, journal});
+      try {
+        const done = await fetched("api/dead-letters", {method: "POST", headers: HEADERS, body});
+        count += done.count;
+        failures.push(...done.problems);
+      } catch (error) {
+        failures.push(error.message);
       }
-      this.note = `${count} ${action === "drop" ? "dropped" : "requeued"}`;
-      this.problem = "";
-    } catch (error) {
-      this.problem = error.message;
     }
+    if (this.what !== what) return;
+    this.note = count || !failures.length ? `${count} ${action === "drop" ? "dropped" : "requeued"}` : "";
+    this.failures = failures;
     await this.ask();
   }
 }
