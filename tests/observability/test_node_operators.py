@@ -1,5 +1,7 @@
 """What a node answers to operators: what runs there, what was counted, who calls whom, and what happened."""
 
+from importlib import metadata
+
 import gevent
 import pytest
 from gevent.event import Event
@@ -98,7 +100,10 @@ def test_the_caller_of_a_call_is_known_with_count_errors_and_durations(operators
     failed = row(stats["calls"], caller="shop.orders", service="products", method="fail")
     assert failed["errors"] == {"ValueError": 1}
     assert row(stats["calls"], caller="standalone_rpc_proxy", service="shop.orders", method="place")["count"] == 2
-    assert row(stats["callees"], service="products")["instances"][0]["condition"] == "up"
+    (instance,) = row(stats["callees"], service="products")["instances"]
+    assert instance["condition"] == "up" and "latency" in instance
+    brief = row(node.stats(brief=True)["callees"], service="products")
+    assert brief["instances"] == [{"instance": instance["instance"], "condition": "up"}]
 
 
 def test_a_call_that_hangs_is_named_while_it_runs(operators, connect):
@@ -145,6 +150,14 @@ def test_the_last_errors_have_tracebacks_unless_the_question_is_brief(operators,
     assert method["last_error"] == error
     assert brief["errors"] == [{**error, "traceback": ""}]
     assert brief["measures"] == [] and stats["measures"]
+
+
+def test_the_version_of_the_package_is_read_once_and_not_for_each_answer(operators, monkeypatch):
+    node = operators(Products)
+    told = node.stats()["version"]
+    monkeypatch.setattr(metadata, "version", None)
+
+    assert node.stats()["version"] == told != ""
 
 
 def test_the_backlog_of_a_group_stands_beside_what_was_counted_of_it(operators, serve, connect):

@@ -11,6 +11,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -69,13 +70,13 @@ class NodeOperators(OperatorMethods):
     def stats(self, brief: bool = False, after: int = 0) -> dict[str, Any]:
         """Counts, durations and errors of each method since `since`, and the sizes of pools, links and journals now.
 
-        `brief` leaves out tracebacks and `measures`, for callers that ask often. `after`: of the timeline, only entries whose
-        `number` is higher than this.
+        `brief` is for callers that ask often: it leaves out tracebacks, `measures`, and of the instances of callees all but their
+        `condition`. `after`: of the timeline, only entries whose `number` is higher than this.
         """
         return {
             **self._process(),
             **snapshot(self._statistics(), self._containers, brief, after),
-            "callees": self._callees(),
+            "callees": [_briefly(callee) for callee in self._callees()] if brief else self._callees(),
         }
 
     def _callees(self) -> list[dict[str, Any]]:
@@ -107,12 +108,21 @@ class NodeOperators(OperatorMethods):
         return found
 
 
+def _briefly(callee: dict[str, Any]) -> dict[str, Any]:
+    instances = [{"instance": one["instance"], "condition": one["condition"]} for one in callee["instances"]]
+    return {**callee, "instances": instances}
+
+
 def _named(container: ServiceContainer) -> dict[str, Any]:
     return {"service": container.service_name, "instance": container.instance_id}
 
 
+@cache
 def version() -> str:
-    """The installed version of this package; "" where it is not installed."""
+    """The version of this package, as it was installed when it was first asked for; "" where it is not installed.
+
+    Read once: reading it takes longer than all the rest of an answer to `stats`.
+    """
     try:
         return metadata.version("zmqservices")
     except metadata.PackageNotFoundError:

@@ -106,9 +106,11 @@ def _method(worked: Worked, brief: bool) -> dict[str, Any]:
 
 
 def _outcomes(outcomes: Outcomes) -> dict[str, Any]:
-    durations = Histogram()
-    for _, histogram in outcomes.all():
-        durations.add(histogram)
+    durations = outcomes.good
+    if outcomes.failed:
+        durations = Histogram()
+        for _, histogram in outcomes.all():
+            durations.add(histogram)
     errors = {name: histogram.count for name, histogram in outcomes.failed.items()}
     return {**_counted(durations), "errors": errors}
 
