@@ -31,7 +31,9 @@ class Served:
 
     @property
     def picture(self):
-        return json.loads(self.dashboard.collector.picture)
+        """The next picture that is made."""
+        collector = self.dashboard.collector
+        return json.loads(collector.next_picture(collector.number, 30))
 
 
 @pytest.fixture

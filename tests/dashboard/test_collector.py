@@ -23,6 +23,8 @@ def test_a_record_that_names_no_usable_address_is_a_problem_of_its_own():
             (node,) = collector.state.nodes.values()
             assert node.problem.startswith("ConfigurationError: ") and "'nonsense'" in node.problem
             assert not any(greenlet.dead for greenlet in collector._asking.values())
+            assert collector.number == 0, "a picture was made that nobody waited for"
+            assert b"ConfigurationError" in collector.next_picture(0, 30)
         finally:
             collector.stop()
 

@@ -1,9 +1,12 @@
 """The dashboard over HTTP, in front of a real cluster: who may read it, and who may change something."""
 
+import itertools
+
 import pytest
 
 from tests.stage import until
 from zmqservices.dashboard.access import HEADER
+from zmqservices.dashboard.pages import Pages
 from zmqservices.dashboard.server import Dashboard
 from zmqservices.events import EventDispatcher, event_handler
 from zmqservices.exceptions import CommandError
@@ -70,6 +73,32 @@ def test_another_name_may_be_allowed(dashboard):
     served = dashboard(names=["Map.Example"])
 
     assert served.ask("GET", "/", Host="map.example").status == 200
+
+
+# --- the stream ------------------------------------------------------------------------------------------------------
+
+
+class Collected:
+    """Stands for a collector, whose timeline changes with the third picture."""
+
+    number = 7
+
+    def next_picture(self, after, timeout):
+        self.number = after + 1
+        self.timeline_version = self.number // 10
+        self.timeline = b"[%d]" % self.timeline_version
+        return b"{}"
+
+
+def test_a_page_is_sent_the_timeline_first_and_when_it_has_changed():
+    page = Pages(Collected(), may_operate=False, is_local=True)
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/api/stream", "HTTP_HOST": "localhost"}
+
+    hello, *told = itertools.islice(page(environ, lambda status, headers: None), 5)
+
+    assert b"event: hello" in hello
+    timeline = b"event: timeline\ndata: [%d]\n\n"
+    assert told == [timeline % 0 + b"data: {}\n\n", b"data: {}\n\n", timeline % 1 + b"data: {}\n\n", b"data: {}\n\n"]
 
 
 # --- where it listens ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Asks the nodes of a cluster for their statistics again and again, and makes a picture of the answers.
+"""Asks the nodes of a cluster for their statistics again and again, and makes pictures of the answers while somebody looks.
 
 One greenlet watches the directory, and one for each node asks the node. A probe reports broken connections at once.
 """
@@ -76,9 +76,14 @@ class Collector:
         self._greenlets: list[gevent.Greenlet] = []
         self._is_changed = Event()
         self._is_drawn = Event()
+        #: Whether somebody waits for the next picture.
+        self._is_wanted = Event()
         #: The number of the newest picture, which grows, and this picture in JSON.
         self.number = 0
         self.picture = b"{}"
+        #: The timeline in JSON, and its version. It changes less often than the picture.
+        self.timeline = b"[]"
+        self.timeline_version = 0
 
     # --- life cycle ------------------------------------------------------------------------------------------------------
 
@@ -186,8 +191,10 @@ class Collector:
 
     def _draw(self) -> None:
         while True:
+            self._is_wanted.wait()
             self._is_changed.wait(LONGEST_PAUSE)
             self._is_changed.clear()
+            self._is_wanted.clear()
             self.draw()
             # Changes within this pause share a picture.
             gevent.sleep(SHORTEST_PAUSE)
@@ -202,13 +209,20 @@ class Collector:
             **Picture(self.state).to_dict(),
         }
         self.picture = to_json(told)
+        if self.timeline_version != self.state.timeline.version:
+            self.timeline_version = self.state.timeline.version
+            self.timeline = to_json(self.state.timeline.to_list())
         self.number += 1
         drawn, self._is_drawn = self._is_drawn, Event()
         drawn.set()
 
     def next_picture(self, after: int, timeout: float) -> bytes | None:
-        """Wait for a picture with a number above `after`, and return the newest. None after `timeout` seconds without one."""
+        """Wait for a picture with a number above `after`, and return the newest. None after `timeout` seconds without one.
+
+        Pictures are only made while somebody waits for one, so who has seen none begins with the number of the newest.
+        """
         if self.number <= after:
+            self._is_wanted.set()
             self._is_drawn.wait(timeout)
         return self.picture if self.number > after else None
 

@@ -114,7 +114,7 @@ class Pages:
     # --- the stream ------------------------------------------------------------------------------------------------------
 
     def _stream(self, start_response: StartResponse) -> Iterator[bytes]:
-        """A stream of server-sent events, each with a picture in JSON."""
+        """A stream of server-sent events: pictures in JSON, and before them the timeline, if it has changed."""
         if self._streams >= MOST_STREAMS:
             raise RefusedRequest("503 Service Unavailable", f"{MOST_STREAMS} pages of this dashboard are open already; close one")
         self._streams += 1
@@ -122,16 +122,21 @@ class Pages:
         return self._pictures()
 
     def _pictures(self) -> Iterator[bytes]:
-        number = -1
+        # The newest picture may be old: while nobody looks, none are made.
+        number, timeline = self._collector.number, -1
         try:
             yield b"retry: 1000\nevent: hello\ndata: %s\n\n" % to_json({"operate": self._may_operate})
             while not self._is_closing:
                 picture = self._collector.next_picture(number, HEARTBEAT)
                 if picture is None:
                     yield b": still here\n\n"
-                else:
-                    number = self._collector.number
-                    yield b"data: %s\n\n" % picture
+                    continue
+                number = self._collector.number
+                told = b"data: %s\n\n" % picture
+                if timeline != self._collector.timeline_version:
+                    timeline = self._collector.timeline_version
+                    told = b"event: timeline\ndata: %s\n\n%s" % (self._collector.timeline, told)
+                yield told
         finally:
             self._streams -= 1
 

@@ -1,4 +1,4 @@
-"""What the map shows at one moment, as plain values: services with their instances, calls, events, the timeline.
+"""What the map shows at one moment, as plain values: services with their instances, calls, events.
 
 Rule 1: pure. Rates cover the last `counts.SPAN` seconds.
 Rule 2: a call or event that was seen once stays on the map, with a rate of 0.
@@ -37,7 +37,7 @@ class Picture:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """`services`, `calls`, `events` and `timeline`; docs/observability.rst says what they show."""
+        """`services`, `calls` and `events`; docs/observability.rst says what they show."""
         by_instance, by_service, rpc_rates = self._worked()
         handlers = self._handlers()
         calls = self._calls(rpc_rates)
@@ -55,7 +55,6 @@ class Picture:
             "services": sorted(services, key=lambda one: one["name"]),
             "calls": calls,
             "events": events,
-            "timeline": self._state.timeline.to_list(),
             "problems": self._problems(),
             "left_out": self._state.left_out,
         }

@@ -51,12 +51,15 @@ class ClusterTimeline:
         self._number = 0
         #: By node: the highest number of its timeline that was taken.
         self.taken: dict[str, int] = {}
+        #: Grows with every change of what `to_list` returns.
+        self.version = 0
 
     def see(self, at: float, what: str, service: str, instance: str, detail: str = "") -> None:
         """Add an event that this process saw."""
         for entry in self._kept:
             if (entry.what, entry.service, entry.instance) == (what, service, instance) and abs(entry.at - at) <= SAME_WITHIN:
                 entry.seen_by += 1
+                self.version += 1
                 return
         if len(self._kept) >= MOST_KEPT:
             # Nodes answer one after the other, so what came last is not always the newest.
@@ -65,6 +68,7 @@ class ClusterTimeline:
                 return
             self._kept.remove(oldest)
         self._number += 1
+        self.version += 1
         self._kept.append(Entry(self._number, at, what[:40], service, instance, detail[:LONGEST]))
 
     def take(self, node: str, entries: Iterable[Mapping[str, Any]], offset: float, names: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ import {drawTable} from "./table.js";
 import {drawTimeline} from "./timeline.js";
 
 const find = (id) => document.getElementById(id);
-const state = {picture: null, operate: false, heardAt: 0, view: matchMedia("(max-width: 719px)").matches ? "table" : "map", isDrawing: false};
+const state = {picture: null, timeline: [], operate: false, heardAt: 0, view: matchMedia("(max-width: 719px)").matches ? "table" : "map", isDrawing: false};
 
 const panel = new Panel(find("panel"), () => state, open);
 const map = new ServiceMap(document.querySelector("#map svg"), open);
@@ -22,6 +22,7 @@ function open(what) {
 function listen() {
   const source = new EventSource("api/stream");
   source.addEventListener("hello", (event) => { state.operate = JSON.parse(event.data).operate; });
+  source.addEventListener("timeline", (event) => { state.timeline = JSON.parse(event.data); });
   source.onmessage = (event) => {
     state.picture = JSON.parse(event.data);
     state.heardAt = performance.now();
@@ -53,7 +54,7 @@ function draw() {
   drawProblem(picture);
   if (state.view === "map") map.draw(picture);
   else drawTable(find("table"), picture, open, find("find").value);
-  drawTimeline(find("timeline"), picture, open);
+  drawTimeline(find("timeline"), state.timeline, picture, open);
   panel.refresh();
   document.body.dataset.pictures = String(Number(document.body.dataset.pictures || 0) + 1);
 }

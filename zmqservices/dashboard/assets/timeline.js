@@ -11,12 +11,12 @@ const BAD = new Set(["lost", "link lost", "link refused", "ejected", "link suspe
 
 let shown = "";
 
-export function drawTimeline(list, picture, open) {
-  const key = picture.timeline.map((one) => `${one.number}x${one.seen_by}`).join();
+export function drawTimeline(list, timeline, picture, open) {
+  const key = timeline.map((one) => `${one.number}x${one.seen_by}`).join();
   if (key === shown) return;
   shown = key;
   const known = new Map(picture.services.flatMap((service) => service.instances.map((one) => [one.id, service.name])));
-  const rows = [...picture.timeline].reverse().map((one) => {
+  const rows = [...timeline].reverse().map((one) => {
     const service = known.get(one.instance);
     const name = one.service || "a node";
     return h("li", {class: BAD.has(one.what) ? "bad" : ""},
