@@ -249,6 +249,18 @@ def directory(kinds: str, numbers: str, clients: int, services: int, count: int,
     collect(path, found, directory.text)
 
 
+@bench.command("dashboard")
+@click.option("--instances", type=click.IntRange(1), default=200, show_default=True, help="Processes, a service in each.")
+@click.option("--seconds", type=click.FloatRange(1.0), default=20.0, show_default=True, help="Seconds of each measurement.")
+@click.option("--kills", type=click.IntRange(0), default=10, show_default=True, help="Processes that are killed, one by one.")
+@takes_json
+def dashboard(instances: int, seconds: float, kills: int, path: str | None) -> None:
+    """Measure the live map in a real browser with 200 processes: CPU time, frames, bytes, and how soon it shows a killed one."""
+    from bench import dashboard
+
+    collect(path, dashboard.run(instances, seconds, kills), dashboard.text)
+
+
 @bench.command("imports")
 @click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="New processes for each import.")
 @takes_json
