@@ -118,10 +118,10 @@ def serve(
         signal.signal(number, lambda *_: stop.set())
     try:
         keys = _keys(security)
-        if keys is not None and keys.pair.public != keys.registry_key:
+        if keys is not None and not keys.certificate.is_registry:
             raise DirectoryConfigurationError(
                 f"{keys.folder} has the keys of {keys.certificate.name!r}; a registry needs those in the folder 'registry' that "
-                "`zmqservices keys init` made"
+                "`zmqservices keys init` made, or in one that `zmqservices keys issue NAME --registry` makes"
             )
         server = RegistryServer(
             bind_address(bind),

@@ -68,10 +68,8 @@ def open_directory(
         raise DirectoryConfigurationError(
             f"the directory URL is {url!r}; a text such as tcp://10.0.0.5:4190 is needed"
         )
-    if keys is not None and keys.registry_key is None and any(part.startswith(("local:", "tcp:")) for part in _parts(url)):
-        raise DirectoryConfigurationError(
-            f"{keys.folder} has no certificate of the registries, the file 'registry'; copy it from the authority's folder"
-        )
+    if keys is not None and not keys.registry_keys and any(part.startswith(("local:", "tcp:")) for part in _parts(url)):
+        raise DirectoryConfigurationError(keys.why_no_registry())
     cache = None if cache_dir is None or cache_dir == "" else Path(cache_dir)
     wanted = of_services(services)
     gate = None

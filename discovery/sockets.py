@@ -88,11 +88,10 @@ def registry_socket(
     return socket
 
 
-def client_socket(largest: int = MAX_PUSH, keys: Keys | None = None) -> zmq.Socket[bytes]:
+def client_socket(largest: int = MAX_PUSH, keys: Keys | None = None, server_key: bytes = b"") -> zmq.Socket[bytes]:
     """An unconnected DEALER that sends nothing before it is connected, and never reconnects by itself.
 
-    `largest`: the most bytes of a frame that is accepted. `keys`: for an encrypted connection; they include the registry's
-    public key.
+    `largest`: the most bytes of a frame that is accepted. `keys`: for an encrypted connection to the holder of `server_key`.
     """
     socket = context().socket(zmq.DEALER)
     socket.linger = 0
@@ -102,8 +101,8 @@ def client_socket(largest: int = MAX_PUSH, keys: Keys | None = None) -> zmq.Sock
     socket.setsockopt(zmq.MAXMSGSIZE, largest)
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
-    if keys is not None and keys.registry_key is not None:
-        zap.secure_client(socket, keys, keys.registry_key)
+    if keys is not None:
+        zap.secure_client(socket, keys, server_key)
     return socket
 
 
@@ -112,9 +111,7 @@ def node_socket(keys: Keys | None = None, server_key: bytes = b"") -> zmq.Socket
 
     `keys` and `server_key`, the node's public key: for an encrypted connection.
     """
-    socket = client_socket(MAX_NODE_FRAME)
-    if keys is not None:
-        zap.secure_client(socket, keys, server_key)
+    socket = client_socket(MAX_NODE_FRAME, keys, server_key)
     socket.setsockopt(zmq.ROUTING_ID, b"\x01" + os.urandom(16))
     socket.setsockopt(zmq.HEARTBEAT_IVL, int(NODE_HEARTBEAT * 1000))
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(NODE_HEARTBEAT * 2000))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from discovery.client.key_choice import KeyChoice
 from discovery.model import Record, quoted
 from discovery.security.certificates import Certificate
 from discovery.security.envelopes import owner_prefix
@@ -25,16 +26,19 @@ class NodeProof:
 
     def __init__(self, keys: Keys, named: tuple[bytes, ...], clock: Callable[[], float] = time.time) -> None:
         self.keys = keys
-        #: The key for the next handshake. A node most likely holds the key that it has proven before.
-        self.key = named[0]
         self._named = named
-        self._failed = 0
+        self._key_choice = KeyChoice(named)
         self._clock = clock
         self._signed: object = None
         self._certificate: Certificate | None = None
         #: The generations of our keys when the node was last believed, and when it was last checked.
         self._generation = self._checked = -1
         self._shown = b""
+
+    @property
+    def key(self) -> bytes:
+        """The key for the next handshake, and of the node once it has succeeded."""
+        return self._key_choice.key
 
     @property
     def problem(self) -> str:
@@ -45,12 +49,7 @@ class NodeProof:
 
     def try_next_key(self) -> bool:
         """Choose the next key after a failed handshake. False once every key has failed since the last success."""
-        self._failed += 1
-        self.key = self._named[(self._named.index(self.key) + 1) % len(self._named)]
-        if self._failed < len(self._named):
-            return True
-        self._failed = 0
-        return False
+        return self._key_choice.try_next()
 
     def shown(self) -> bytes:
         """The certificate of this process, which the caller sends now."""
@@ -59,7 +58,7 @@ class NodeProof:
 
     def believe(self, signed: object) -> None:
         """Check the certificate that the node shows for its key. Raises Refusal."""
-        self._failed = 0
+        self._key_choice.succeeded()
         generation = self.keys.generation
         self._certificate = self.keys.trust.believed(signed, self.key, self._clock())
         self._signed, self._generation = signed, generation

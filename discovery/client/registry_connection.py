@@ -10,14 +10,15 @@ import itertools
 import zmq
 
 from discovery import protocol, sockets
-from discovery.client.connection import SUBSCRIBING, UP, DirectoryListener
+from discovery.client.connection import CONNECTING, SUBSCRIBING, UP, DirectoryListener
+from discovery.client.key_choice import KeyChoice
 from discovery.client.socket_connection import ATTEMPT, SocketConnection
-from discovery.exceptions import DirectoryOverloadError, DirectoryProtocolError
+from discovery.exceptions import DirectoryOverloadError, DirectoryProtocolError, SecurityError
 from discovery.interest import Interest, grown
 from discovery.model import quoted
 from discovery.native import Log
 from discovery.security.keys import Keys
-from discovery.security.renewal import learn, lists_of
+from discovery.security.renewal import learn, lists_of, registries_of
 
 _log = Log(__name__)
 
@@ -47,6 +48,8 @@ class RegistryConnection(SocketConnection):
         self._keys = keys
         #: The generation of the keys that the registry was shown.
         self._presented = -1
+        #: The key that the registry at this address has, or may have.
+        self._key_choice = KeyChoice()
         self._namespace = namespace
         self._seq = 0
         self._parts: list[protocol.Snapshot] = []
@@ -62,7 +65,12 @@ class RegistryConnection(SocketConnection):
         self._hint = hint
 
     def _new_socket(self) -> zmq.Socket[bytes]:
-        return sockets.client_socket(keys=self._keys)
+        if self._keys is None:
+            return sockets.client_socket()
+        self._key_choice.offer(self._keys.registry_keys)
+        if not self._key_choice.keys:
+            raise SecurityError(self._keys.why_no_registry())
+        return sockets.client_socket(keys=self._keys, server_key=self._key_choice.key)
 
     def _close(self) -> None:
         super()._close()
@@ -75,10 +83,14 @@ class RegistryConnection(SocketConnection):
         return bool(sockets.try_send(self._socket, [protocol.encode(message)]))
 
     def _foreign(self, now: float) -> None:
-        """Another kind of server accepted the connection, or a registry that is frozen."""
+        """Another kind of server accepted the connection, or a registry that is frozen or has another key."""
+        if self.state == CONNECTING and self._key_choice.try_next():
+            self.close(now, "it does not encrypt with the key that was tried; another one is tried next")
+            self.goes_on, self.retry_at = True, now
+            return
         error = "what listens there does not answer as a registry does"
         if self._keys is not None:
-            error += ", or does not encrypt with the key of this cluster's registries (SECURITY)"
+            error += ", or does not encrypt with a key of this cluster's registries (SECURITY)"
         else:
             error += ", or encrypts its connections (SECURITY)"
         if self._hint:
@@ -96,16 +108,26 @@ class RegistryConnection(SocketConnection):
         self.close(now, f"it was silent for {SILENCE:g} s")
 
     def _begin(self, now: float) -> None:
+        self._key_choice.succeeded()
         if self._keys is not None:
             self._present(self._keys)
         self._subscribe(now)
 
     def _present(self, keys: Keys) -> None:
-        """Sends the certificate and the lists of revoked certificates: first of all, and again after each change."""
+        """Sends the certificate, and what is known of others: first of all, and again after each change."""
         self._presented = keys.generation
-        lists = lists_of(keys)
-        if self.send(protocol.Present(keys.signed)) and lists:
-            self.send(protocol.Revoked(lists))
+        if self.send(protocol.Present(keys.signed)):
+            self.send(protocol.Revoked(lists_of(keys), registries_of(keys)))
+
+    def _look_at_keys(self, keys: Keys, now: float) -> bool:
+        """After a change of the keys: whether the registry is still believed. If not, the connection ends."""
+        why = keys.refusal_of_registry(self._key_choice.key)
+        if not why:
+            self._present(keys)
+            return True
+        _log.warning("left registry %s: %s", self.address, why)
+        self.close(now, why)
+        return False
 
     def _subscribe(self, now: float) -> None:
         self._parts = []
@@ -150,11 +172,11 @@ class RegistryConnection(SocketConnection):
 
     def _take(self, message: protocol.Message | protocol.SkippedUpdate, size: int, now: float) -> None:
         self.last_contact = now
-        if self._keys is not None and self._presented != self._keys.generation:
-            self._present(self._keys)
+        if self._keys is not None and self._presented != self._keys.generation and not self._look_at_keys(self._keys, now):
+            return
         if isinstance(message, protocol.Revoked):
             if self._keys is not None:
-                learn(self._keys, message.lists)
+                learn(self._keys, message.lists, message.registries)
         elif isinstance(message, protocol.Mark):
             answer = protocol.Read(message.token)
             self._unsent_read = None if self.send(answer) else answer

@@ -12,6 +12,7 @@ import zmq
 
 from discovery import sockets
 from discovery.client.connection import CONNECTING, SUBSCRIBING, UP, WAITING, DirectoryConnection, DirectoryListener
+from discovery.exceptions import SecurityError
 from discovery.native import Log
 
 _log = Log(__name__)
@@ -61,7 +62,7 @@ class SocketConnection(DirectoryConnection):
             self._socket = self._new_socket()
             self._monitor = sockets.monitor_of(self._socket)
             self._socket.connect(self.address)
-        except zmq.ZMQError as exc:
+        except (zmq.ZMQError, SecurityError) as exc:
             self.close(now, f"cannot connect: {exc}")
             return
         self.state = CONNECTING

@@ -10,8 +10,8 @@ from typing import Any, TypeGuard
 
 from discovery.interest import MAX_INTEREST, is_key
 from discovery.model import is_name, is_number
-from discovery.protocol.limits import MAX_ENTRIES, MAX_LISTS, MAX_RENEWALS
-from discovery.protocol.messages import Drop, Snapshot, Subscribe, Withdraw
+from discovery.protocol.limits import MAX_ENTRIES, MAX_LISTS, MAX_REGISTRIES, MAX_RENEWALS
+from discovery.protocol.messages import Drop, Revoked, Snapshot, Subscribe, Withdraw
 
 
 def _is_bool(value: object) -> bool:
@@ -45,6 +45,10 @@ def _is_list(value: object) -> bool:
     return isinstance(value, list) and len(value) <= MAX_ENTRIES
 
 
+def _are_bytes(value: object, most: int) -> bool:
+    return isinstance(value, list) and len(value) <= most and all(isinstance(one, bytes) for one in value)
+
+
 #: A test for each field, by its name. The same name means the same in every message.
 CHECKS: dict[str, Callable[[object], bool]] = {
     "namespace": is_name,
@@ -72,10 +76,11 @@ CHECKS: dict[str, Callable[[object], bool]] = {
     "takes_blocks": _is_bool,
     "blocks": _is_list,
     "certificate": lambda value: isinstance(value, bytes),
-    "lists": lambda value: isinstance(value, list) and len(value) <= MAX_LISTS and all(isinstance(one, bytes) for one in value),
+    "lists": lambda value: _are_bytes(value, MAX_LISTS),
+    "registries": lambda value: _are_bytes(value, MAX_REGISTRIES),
     "signed": lambda value: value is None or isinstance(value, bytes),
 }
 #: Fields that may be None: a subscriber of all namespaces, or of all records.
 MAY_BE_NONE = {(Subscribe.KIND, "namespace"), (Subscribe.KIND, "interest")}
 #: How many of the last fields a peer of an earlier release may leave out, by kind. They then have their defaults.
-OPTIONAL: dict[int, int] = {Subscribe.KIND: 2, Snapshot.KIND: 2, Withdraw.KIND: 1, Drop.KIND: 1}
+OPTIONAL: dict[int, int] = {Subscribe.KIND: 2, Snapshot.KIND: 2, Withdraw.KIND: 1, Drop.KIND: 1, Revoked.KIND: 1}

@@ -23,6 +23,8 @@ MAX_PARTS, MAX_ENTRIES, MAX_HELD = 2000, 25_000, 256 * 1024 * 1024
 MAX_RENEWALS = 2000
 #: Lists of revoked certificates in one message: one for each authority.
 MAX_LISTS = 8
+#: Certificates of registries in one message.
+MAX_REGISTRIES = 32
 #: Bytes of one note, and notes in one message.
 MAX_NOTE, MAX_NOTES = 4096, 200
 #: Bytes of a note's signed part, and signed notes in one message.

@@ -98,10 +98,14 @@ class Present:
 
 @dataclass(slots=True)
 class Revoked:
-    """These are signed lists of revoked certificates, each from one authority. Either side sends lists that the other lacks."""
+    """These are signed lists of revoked certificates, each from one authority, and signed certificates of registries.
+
+    Either side sends those that it knows. A peer of an earlier release leaves `registries` out.
+    """
 
     KIND: ClassVar[int] = 9
     lists: list[bytes]
+    registries: list[bytes] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ Internal.
     issued/NAME      the newest certificate of each node
     revoked          the list of revoked certificates
     NAME/            the folder of a node, to be moved to its host; see `discovery.security.keys`
-    registry/        the folder of the registries
+    registry/        the folder of the registries, unless each has a folder of its own
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from discovery.security.keys import (
     REVOKED,
     REVOKED_LINE,
 )
+from discovery.security.registries import merged, usable
 from discovery.security.revocations import Revocations
 from discovery.security.signing import KEY_LENGTH, KeyPair
 from discovery.security.verdicts import SKEW, Trust
@@ -98,11 +99,19 @@ class Authority:
         return self._keys.public
 
     def issue(
-        self, name: str, permissions: dict[str, tuple[str, ...]] | None = None, days: float = DEFAULT_DAYS
+        self,
+        name: str,
+        permissions: dict[str, tuple[str, ...]] | None = None,
+        days: float = DEFAULT_DAYS,
+        is_registry: bool = False,
     ) -> Path:
-        """Make a key and a certificate for a new node; returns its folder. All registries share the name `registry`."""
-        is_registry = name == REGISTRY
-        if not is_registry:
+        """Make a key and a certificate for a new node; returns its folder.
+
+        `is_registry`: it may keep the directory. Registries may share a folder, usually that of the name `registry`.
+        """
+        if name == REGISTRY:
+            is_registry = True
+        else:
             _check_name(name)
         folder = self.folder / name
         if (self.folder / ISSUED / name).exists():
@@ -143,8 +152,9 @@ class Authority:
             files.write(folder / AUTHORITIES, "authorities that are trusted", [(AUTHORITY_LINE, former.public_key)])
             if revoked.number:
                 files.write(folder / REVOKED, "certificates that are void", [(REVOKED_LINE, revoked.signed)])
+        registries = self._registries()
         for certificate in holding:
-            self._write_trust(self.folder / certificate.name)
+            self._write_trust(self.folder / certificate.name, registries)
 
     def _issue_again(self, certificate: Certificate, days: float) -> Path:
         """A new certificate for the keys and permissions of this one."""
@@ -174,9 +184,10 @@ class Authority:
         files.write(
             self.folder / REVOKED, f"list {revoked.number} of revoked certificates", [(REVOKED_LINE, revoked.signed)]
         )
+        registries = self._registries()
         for name in self.names():
             if (self.folder / name).is_dir():
-                self._write_trust(self.folder / name)
+                self._write_trust(self.folder / name, registries)
 
     def revocations(self) -> Revocations:
         """The list of revoked certificates."""
@@ -223,18 +234,33 @@ class Authority:
         if folder.is_dir():
             files.write(folder / NODE_CERTIFICATE, comment, lines)
         if certificate.is_registry:
-            for name in self.names():
-                if (self.folder / name).is_dir():
-                    files.write(self.folder / name / REGISTRY, comment, lines)
+            self._publish_registries()
         return issued
 
-    def _write_trust(self, folder: Path) -> None:
-        """Write the public files of the cluster into a node's folder. Entries of other authorities stay there."""
+    def _publish_registries(self) -> None:
+        """Write the certificates of the registries into the folders of all nodes."""
+        registries = self._registries()
+        for name in self.names():
+            if (self.folder / name).is_dir():
+                _write_registries(self.folder / name, registries)
+
+    def _registries(self) -> list[bytes]:
+        """The certificates of all registries that hold."""
+        trust = Trust(frozenset((self.public_key,)), {self.public_key: self.revocations()})
+        now = self._clock()
+        newest = (files.read(self.folder / ISSUED / name, CERTIFICATE_LINE)[0] for name in self.names())
+        # Signatures are verified for these only: an authority may have thousands of nodes.
+        signed = [one for one in newest if Certificate.unpack(SignedCertificate.from_bytes(one).packed).is_registry]
+        return [one.signed for one in merged(usable(signed, trust, now)[0], trust.authorities, now)]
+
+    def _write_trust(self, folder: Path, registries: list[bytes] | None = None) -> None:
+        """Write the public files of the cluster into a node's folder. Entries of other authorities stay there.
+
+        `registries`: what `_registries` returned, if it was called before.
+        """
         trusted = {self.public_key, *_lines(folder / AUTHORITIES, AUTHORITY_LINE)}
         files.write(folder / AUTHORITIES, "authorities that are trusted", [(AUTHORITY_LINE, key) for key in sorted(trusted)])
-        if (self.folder / ISSUED / REGISTRY).exists():
-            signed = files.read(self.folder / ISSUED / REGISTRY, CERTIFICATE_LINE)[0]
-            files.write(folder / REGISTRY, "certificate of the registries", [(CERTIFICATE_LINE, signed)])
+        _write_registries(folder, self._registries() if registries is None else registries)
         revoked = self.revocations()
         if revoked.number:
             others = [
@@ -244,6 +270,12 @@ class Authority:
             ]
             lines = [(REVOKED_LINE, signed) for signed in (revoked.signed, *others)]
             files.write(folder / REVOKED, "certificates that are void", lines)
+
+
+def _write_registries(folder: Path, registries: list[bytes]) -> None:
+    if registries:
+        lines = [(CERTIFICATE_LINE, signed) for signed in registries]
+        files.write(folder / REGISTRY, "certificates of the registries", lines)
 
 
 def _lines(path: Path, kind: str) -> list[bytes]:

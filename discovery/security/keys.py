@@ -6,7 +6,7 @@ Internal.
     node.signing      its private key for signatures, readable only by its owner
     node.certificate  its certificate, signed by the authority
     authorities       the public keys of the authorities that it trusts
-    registry          the certificate of the cluster's registries
+    registry          the certificates of the cluster's registries
     revoked           lists of revoked certificates; may be missing
 """
 
@@ -19,7 +19,8 @@ from pathlib import Path
 
 from discovery.exceptions import SecurityError
 from discovery.security import files, signing
-from discovery.security.certificates import Certificate, SignedCertificate
+from discovery.security.certificates import Certificate
+from discovery.security.registries import RegistryCertificate, merged, registry_certificate, usable
 from discovery.security.revocations import Revocations
 from discovery.security.signing import KEY_LENGTH, KeyPair
 from discovery.security.verdicts import SKEW, Refusal, Trust
@@ -46,8 +47,8 @@ class Keys:
     signed: bytes = field(repr=False, compare=False)
     certificate: Certificate = field(compare=False)
     trust: Trust = field(repr=False, compare=False)
-    #: The public key of the registries; None if the folder does not have it.
-    registry_key: bytes | None = field(default=None, repr=False, compare=False)
+    #: The certificates of the registries, the newest first; empty if the folder has none that holds.
+    registries: tuple[RegistryCertificate, ...] = field(default=(), repr=False, compare=False)
     #: Grows with each change.
     generation: int = field(default=0, repr=False, compare=False)
 
@@ -65,7 +66,34 @@ class Keys:
         except Refusal as exc:
             raise SecurityError(f"{path / NODE_CERTIFICATE} cannot be used: {exc}") from exc
         signing_pair = _signing_pair(path, certificate)
-        return cls(str(folder), pair, signing_pair, signed, certificate, trust, _registry_key(path, trust, clock()))
+        registries = read_registries(path, trust, clock())[0]
+        if certificate.is_registry:
+            registries.append(registry_certificate(signed, trust, clock()))
+        known = merged(registries, trust.authorities, clock())
+        return cls(str(folder), pair, signing_pair, signed, certificate, trust, known)
+
+    @property
+    def registry_keys(self) -> tuple[bytes, ...]:
+        """The public keys that a registry may have now; empty if no certificate of a registry holds."""
+        holding = (one.key for one in self.registries if not self.refusal_of(one.signed))
+        return tuple(dict.fromkeys(holding))
+
+    def refusal_of_registry(self, key: bytes) -> str:
+        """Why a registry with this key is not believed, or not any more; "" if it is."""
+        refusals = [self.refusal_of(one.signed) for one in self.registries if one.key == key]
+        if not refusals:
+            return "no certificate of a registry for its key is trusted any more"
+        return "" if "" in refusals else refusals[0]
+
+    def why_no_registry(self) -> str:
+        """A sentence for the case that `registry_keys` is empty."""
+        path = Path(self.folder)
+        try:
+            why = read_registries(path, self.trust, time.time())[1]
+        except SecurityError as exc:
+            return str(exc)
+        mend = f"copy the file {REGISTRY!r} from the authority's folder of this node"
+        return f"{self.folder} has no certificate of the registries, the file {REGISTRY!r}, that holds{why and ': '}{why}; {mend}"
 
     def days_left(self, now: float) -> float:
         """Days until the certificate ends."""
@@ -133,15 +161,13 @@ def _private_key(path: Path) -> bytes:
     return key
 
 
-def _registry_key(path: Path, trust: Trust, now: float) -> bytes | None:
+def read_registries(path: Path, trust: Trust, now: float) -> tuple[list[RegistryCertificate], str]:
+    """The registries' certificates in the folder that hold, and why the last of the others does not."""
     file = path / REGISTRY
     if not file.exists():
-        return None
-    signed = files.read(file, CERTIFICATE_LINE)[0]
+        return [], ""
+    lines = files.read(file, CERTIFICATE_LINE)
     try:
-        key = Certificate.unpack(SignedCertificate.from_bytes(signed).packed).key
-        if not trust.believed(signed, key, now).is_registry:
-            raise SecurityError("it is not that of a registry")
+        return usable(lines, trust, now)
     except SecurityError as exc:
         raise SecurityError(f"{file} cannot be used: {exc}") from exc
-    return key

@@ -1,10 +1,13 @@
-"""Keeps the keys of a running process up to date, with their folder and with lists of revoked certificates from other nodes.
+"""Keeps the keys of a running process up to date, with their folder and with what other nodes tell.
+
+Other nodes tell lists of revoked certificates, and certificates of registries.
 
 Internal.
 
 Rule 1: an unusable file changes nothing. The former keys stay valid, and one line in the log says why.
 Rule 2: a list of revoked certificates is believed if a trusted authority signed it, and only if it is newer.
-Rule 3: the private keys never change while a process runs.
+Rule 3: a certificate of a registry is believed if a trusted authority signed it. It stays known until it ends or is revoked.
+Rule 4: the private keys never change while a process runs.
 
 `Keys.generation` grows with each change, so that a remembered verdict can be recognized as old.
 """
@@ -18,7 +21,18 @@ from pathlib import Path
 from discovery.exceptions import SecurityError
 from discovery.native import Log, native_lock
 from discovery.security import files
-from discovery.security.keys import AUTHORITIES, NODE_CERTIFICATE, REGISTRY, REVOKED, REVOKED_LINE, Keys, read_trust
+from discovery.security.keys import (
+    AUTHORITIES,
+    CERTIFICATE_LINE,
+    NODE_CERTIFICATE,
+    REGISTRY,
+    REVOKED,
+    REVOKED_LINE,
+    Keys,
+    read_registries,
+    read_trust,
+)
+from discovery.security.registries import merged, usable
 from discovery.security.revocations import Revocations
 from discovery.security.verdicts import Trust, short
 
@@ -62,31 +76,74 @@ class KeysFolderWatch:
 
     def _renew(self, fresh: Keys) -> None:
         keys = self._keys
-        if (fresh.signed, fresh.registry_key) != (keys.signed, keys.registry_key):
+        registries = merged((*keys.registries, *fresh.registries), keys.trust.authorities, self._clock())
+        if (fresh.signed, registries) != (keys.signed, keys.registries):
             if fresh.signed != keys.signed:
                 _log.info("the certificate %s in %s takes the place of the former one", fresh.certificate.serial, keys.folder)
-            keys.signed, keys.certificate, keys.registry_key = fresh.signed, fresh.certificate, fresh.registry_key
+            keys.signed, keys.certificate, keys.registries = fresh.signed, fresh.certificate, registries
             keys.generation += 1
 
 
-def learn(keys: Keys, lists: Iterable[bytes]) -> bool:
-    """Take the newer ones of these lists of revoked certificates, and write them to the folder. Returns whether there were any.
+def learn(keys: Keys, lists: Iterable[bytes], registries: Iterable[bytes] = ()) -> bool:
+    """Take the newer ones of these lists of revoked certificates, and of these certificates of registries, and write them to
+    the folder. Returns whether there were any.
 
-    SecurityError for anything that is not such a list. A list of an authority that is not trusted here is ignored.
+    SecurityError for anything else. What an authority signed that is not trusted here is ignored.
     """
-    read = [Revocations.from_bytes(signed) for signed in lists]
+    held = {*(one.signed for one in keys.trust.revoked.values()), *(one.signed for one in keys.registries)}
+    read = [Revocations.from_bytes(signed) for signed in lists if signed not in held]
+    now = time.time()
+    found = usable((signed for signed in registries if signed not in held), keys.trust, now)[0]
     with _lock:
-        before = keys.generation
+        before, revoked = keys.generation, keys.trust.revoked
         _trust(keys, keys.trust.authorities, read)
+        together = merged((*keys.registries, *found), keys.trust.authorities, now)
+        if found and together != keys.registries:
+            keys.registries = together
+            keys.generation += 1
         if keys.generation == before:
             return False
-        lines = [(REVOKED_LINE, one.signed) for one in keys.trust.revoked.values()]
-        try:
-            # Written to disk, so that the next start knows the lists before it has a directory.
-            files.write(Path(keys.folder) / REVOKED, "certificates that are void", lines)
-        except SecurityError as exc:
-            _log.info("new revocations are only known until this process ends: %s", exc)
+        # Written to disk, so that the next start knows them before it has a directory.
+        if keys.trust.revoked != revoked:
+            _write_lists(keys)
+        if found:
+            _write_registries(keys, now)
     return True
+
+
+def _write_lists(keys: Keys) -> None:
+    path = Path(keys.folder)
+    try:
+        # An operator may have copied a newer list there, which this process has not read yet.
+        trust = read_trust(path)
+    except SecurityError:
+        trust = keys.trust
+    lists = _newest(keys.trust.authorities, (*keys.trust.revoked.values(), *trust.revoked.values()))
+    _write(path / REVOKED, "certificates that are void", [(REVOKED_LINE, one.signed) for one in lists.values()])
+
+
+def _write_registries(keys: Keys, now: float) -> None:
+    path = Path(keys.folder)
+    try:
+        there = read_registries(path, keys.trust, now)[0]
+    except SecurityError:
+        there = []
+    together = merged((*keys.registries, *there), keys.trust.authorities, now)
+    lines = [(CERTIFICATE_LINE, one.signed) for one in together if not keys.refusal_of(one.signed)]
+    if lines:
+        _write(path / REGISTRY, "certificates of the registries", lines)
+
+
+def _write(path: Path, comment: str, lines: list[tuple[str, bytes]]) -> None:
+    try:
+        files.write(path, comment, lines)
+    except SecurityError as exc:
+        _log.info("the new %s are only known until this process ends: %s", comment, exc)
+
+
+def registries_of(keys: Keys) -> list[bytes]:
+    """The certificates of registries that hold now, in the form in which they are sent to other nodes."""
+    return [one.signed for one in keys.registries if not keys.refusal_of(one.signed)]
 
 
 def lists_of(keys: Keys) -> list[bytes]:
@@ -95,13 +152,19 @@ def lists_of(keys: Keys) -> list[bytes]:
 
 
 def _trust(keys: Keys, authorities: frozenset[bytes], lists: Iterable[Revocations]) -> None:
-    revoked = {one.authority: one for one in keys.trust.revoked.values() if one.authority in authorities}
-    for one in lists:
-        held = revoked.get(one.authority)
-        if one.authority in authorities and (held is None or one.number > held.number):
-            revoked[one.authority] = one
+    revoked = _newest(authorities, (*keys.trust.revoked.values(), *lists))
     if authorities != keys.trust.authorities or revoked != keys.trust.revoked:
         if authorities != keys.trust.authorities:
             _log.info("trusted authorities by %s: %s", keys.folder, ", ".join(sorted(map(short, authorities))))
         keys.trust = Trust(authorities, revoked)
         keys.generation += 1
+
+
+def _newest(authorities: frozenset[bytes], lists: Iterable[Revocations]) -> dict[bytes, Revocations]:
+    """The newest list of each of these authorities. Of two with the same number, the first."""
+    newest: dict[bytes, Revocations] = {}
+    for one in lists:
+        held = newest.get(one.authority)
+        if one.authority in authorities and (held is None or one.number > held.number):
+            newest[one.authority] = one
+    return newest

@@ -1,4 +1,4 @@
-"""What the clients of a closed registry may do, and who is told of revoked certificates.
+"""What the clients of a closed registry may do, and who is told of revoked certificates, and of certificates of registries.
 
 Rule 1: a client whose certificate has been revoked is cut off at once.
 """
@@ -13,7 +13,7 @@ from discovery import protocol, sockets
 from discovery.native import Log
 from discovery.security import zap
 from discovery.security.keys import Keys
-from discovery.security.renewal import KeysFolderWatch, learn, lists_of
+from discovery.security.renewal import KeysFolderWatch, learn, lists_of, registries_of
 from discovery.server.admission import Admission, NotAdmitted, request_of
 from discovery.server.feed import ChangeFeed
 
@@ -38,6 +38,8 @@ class RequestGuard:
         self._forbade_at = -FORBIDDEN_INTERVAL
         #: The generation of the keys that clients were told of.
         self._told = keys.generation
+        #: Whether the log has told that the certificate of this registry itself is not valid.
+        self._has_told_own = False
         #: The key of each connection on which a certificate was shown.
         self._keys_of: dict[bytes, bytes] = {}
 
@@ -94,20 +96,25 @@ class RequestGuard:
         if len(self._keys_of) > 2 * len(self._feed.clients) + SPARE_KEYS:
             self._keys_of = {one: known for one, known in self._keys_of.items() if one in self._feed.clients}
         self._keys_of[peer] = key
-        lists = lists_of(self._keys)
-        if lists:
-            self._feed.answer(peer, protocol.Revoked(lists))
+        self._feed.answer(peer, self._revoked())
 
     def _learn(self, message: protocol.Revoked) -> None:
-        if learn(self._keys, message.lists):
+        if learn(self._keys, message.lists, message.registries):
             self._tell_revoked()
 
+    def _revoked(self) -> protocol.Revoked:
+        return protocol.Revoked(lists_of(self._keys), registries_of(self._keys))
+
     def _tell_revoked(self) -> None:
-        """After a change of the keys: tells all clients what is revoked, and cuts off those whose certificates are."""
+        """After a change of the keys: tells all clients what is revoked, and cuts off those whose certificates are.
+
+        Also tells them the certificates of the registries, so that a registry may get another key.
+        """
         if self._told == self._keys.generation:
             return
         self._told = self._keys.generation
-        lists = lists_of(self._keys)
+        self._look_at_own()
+        message = self._revoked()
         for peer, key in list(self._keys_of.items()):
             try:
                 self._admission.certificate(key)
@@ -116,5 +123,11 @@ class RequestGuard:
                 _log.warning("cut off a client: %s", exc)
                 self._feed.cut_off(peer, f"forbidden: {exc}")
                 continue
-            if lists and peer in self._feed.clients:
-                self._feed.answer(peer, protocol.Revoked(lists))
+            if peer in self._feed.clients:
+                self._feed.answer(peer, message)
+
+    def _look_at_own(self) -> None:
+        refusal = self._keys.refusal_of(self._keys.signed)
+        if refusal and not self._has_told_own:
+            _log.warning("clients leave this registry: %s; give it other keys, and restart it", refusal)
+        self._has_told_own = bool(refusal)

@@ -49,7 +49,7 @@ class Peer:
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.linger = 0
         if keys is not None:
-            secure_client(self.socket, keys, server_key or keys.registry_key)
+            secure_client(self.socket, keys, server_key or keys.registry_keys[0])
         self.socket.connect(registry.url)
         if keys is not None and presents:
             self.say(protocol.Present(keys.signed))
@@ -151,7 +151,7 @@ def test_a_stolen_certificate_is_of_no_use(cluster, keys):
 
 def test_another_clusters_certificate_is_of_no_use(cluster, keys, tmp_path):
     other = Keys.read(Authority.create(tmp_path / "other").issue("node", {"registers": ("*",)}))
-    with Peer(cluster.registry, other, keys("any").registry_key, presents=False) as peer:
+    with Peer(cluster.registry, other, keys("any").registry_keys[0], presents=False) as peer:
         assert "which is not trusted here" in peer.ask(protocol.Present(other.signed)).reason
 
 
@@ -325,7 +325,7 @@ def test_a_directory_that_checks_no_signatures_is_refused(keys, monkeypatch):
 
 
 def test_an_engine_needs_no_certificate_of_registries(keys):
-    without = replace(keys(), registry_key=None)
+    without = replace(keys(), registries=())
 
     assert open_directory("etcd://127.0.0.1:1/shop", keys=without).capabilities.can_announce
     with pytest.raises(DirectoryConfigurationError, match="has no certificate of the registries"):

@@ -217,7 +217,6 @@ def test_a_record_of_yesterday_and_one_of_an_ended_certificate_are_not_shown(bro
     maths = keys("maths", registers="maths")
     yesterday = Signer(maths, lambda: time() - LIFETIME - 120).record(record(maths, instance="old"))
     folder = Authority(cluster.folder, lambda: time() - 86_400).issue("ended", {"registers": ("maths",)}, 0.5)
-    (folder / "registry").unlink()  # It did not hold yet.
     ended = Keys.read(folder, lambda: time() - 80_000)
     expired = Signer(ended).record(record(ended, instance="expired"))
     with Peer(broken, maths, presents=False) as registry:

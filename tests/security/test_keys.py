@@ -50,7 +50,7 @@ def test_five_minutes_from_nothing_to_a_folder_of_keys(cluster, run):
     assert (keys.certificate.serves, keys.certificate.registers) == (("orders",), ("orders",))
     assert keys.certificate.calls == ("stock.*",)
     assert keys.certificate.ends - keys.certificate.starts == 30 * DAY
-    assert keys.registry_key == Keys.read(cluster / "registry").pair.public
+    assert keys.registry_keys == (Keys.read(cluster / "registry").pair.public,)
     assert "orders is in order" in run("keys", "verify", cluster / "orders").output
 
 
@@ -211,7 +211,7 @@ def test_the_registries_get_a_new_key_that_every_folder_learns(tmp_path):
 
     authority.issue("registry")
 
-    assert Keys.read(orders).registry_key == Keys.read(tmp_path / "cluster" / "registry").pair.public
+    assert Keys.read(orders).registry_keys == (Keys.read(tmp_path / "cluster" / "registry").pair.public,)
 
 
 def test_another_authority_in_a_folder_stays_trusted(tmp_path):
@@ -252,7 +252,7 @@ def test_an_authority_takes_the_place_of_another_and_nodes_keep_their_keys(clust
     # The second one alone.
     (cluster / "orders" / "authorities").write_bytes((tmp_path / "next" / "authority").read_bytes())
     alone = Keys.read(cluster / "orders")
-    assert alone.registry_key == before["registry"].pair.public
+    assert alone.registry_keys == (before["registry"].pair.public,)
     assert alone.believed(Keys.read(cluster / "stock").signed, before["stock"].pair.public)
     with pytest.raises(SecurityError, match="which is not trusted here"):
         alone.believed(before["stock"].signed, before["stock"].pair.public)

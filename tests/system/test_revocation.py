@@ -1,4 +1,4 @@
-"""Keys of a running cluster are revoked, renewed and re-issued by another authority, while every honest call is accounted for.
+"""Keys of a running cluster are revoked, renewed, replaced and signed by another authority; no honest call fails.
 
 Two registries and two instances on three hosts, each process with a folder of its own; callers here and on the third host.
 """
@@ -43,13 +43,12 @@ class Closed:
             shutil.copytree(self.authority.issue(name, permissions), self.folders / name)
         urls = [f"tcp://{addresses[number]}:{free_port()}" for number in (0, 1)]
         self.url = ",".join(urls)
-        for number in (0, 1):
-            shutil.copytree(self.authority.folder / "registry", self.folders / f"registry-{number}")
-        self.registries = [
-            self._start(number, f"registry-{number}", "discovery", "serve", "--bind", url, "--ttl", "2",
-                        "--security", self.folders / f"registry-{number}")
-            for number, url in enumerate(urls)
-        ]  # fmt: skip
+        self._urls = urls
+        #: Which folder of the authority each registry has.
+        self._issued = {f"registry-{number}": "registry" for number in (0, 1)}
+        for name in self._issued:
+            shutil.copytree(self.authority.folder / "registry", self.folders / name)
+        self.registries = [self._start_registry(number) for number in (0, 1)]
         for registry in self.registries:
             registry.has_said("serving at")
         self.maths = [
@@ -64,6 +63,20 @@ class Closed:
         # Nobody has said that this network is trusted.
         return self._stage.start(name, [*self._prefixes[host], sys.executable, "-m", module, *map(str, arguments)])
 
+    def _start_registry(self, number):
+        name = f"registry-{number}"
+        options = ("--bind", self._urls[number], "--ttl", "2", "--security", self.folders / name)
+        return self._start(number, name, "discovery", "serve", *options)
+
+    def replace_registry(self, number, name):
+        """The registry gets the folder that was issued as `name`, and starts again."""
+        self.registries[number].terminate()
+        self.registries[number].wait()
+        self._issued[f"registry-{number}"] = name
+        shutil.rmtree(self.folders / f"registry-{number}")
+        shutil.copytree(self.authority.folder / name, self.folders / f"registry-{number}")
+        self.registries[number] = self._start_registry(number)
+
     def settings(self, name):
         return {
             **QUICK, "DIRECTORY": self.url, "SECURITY": str(self.folders / name), "DIRECTORY_CACHE": "none",
@@ -76,7 +89,7 @@ class Closed:
     def copy(self, authority, *files):
         """These files of the authority's folder of each node go to the nodes, one after the other."""
         for folder in sorted(self.folders.iterdir()):
-            node = "registry" if folder.name.startswith("registry") else folder.name
+            node = self._issued.get(folder.name, folder.name)
             for file in files:
                 replace(authority.folder / node / file, folder / file)
 
@@ -89,6 +102,11 @@ class Closed:
             replace(authority.folder / "honest" / file, folder / file)
         replace(authority.folder / "authority", folder / "authorities")
         return folder
+
+
+def serials(folder):
+    """The certificates that the node with this folder knows to be revoked."""
+    return set().union(*(one.serials for one in Keys.read(folder).trust.revoked.values()))
 
 
 def replace(path, to):
@@ -133,6 +151,29 @@ def test_no_honest_call_fails_while_keys_are_revoked_and_renewed_and_the_authori
             maths.has_said("takes the place of the former one")
         load.wait_for(len(load.outcomes) + 50)
 
+        registries = list(closed.registries)
+        # Each registry gets a key of its own, and the key that they shared is revoked. One of them alone is told of both.
+        for number in (0, 1):
+            closed.authority.issue(f"own-{number}", is_registry=True)
+        replace(closed.authority.folder / "own-1" / "registry", closed.folders / "registry-1" / "registry")
+        nodes = [closed.folders / name for name in NODES if name != "thief"]
+        eventually(lambda: all(len(Keys.read(folder).registry_keys) == 3 for folder in nodes), what="the new keys are known")
+        with discovery.open_directory(closed.url, keys=Keys.read(nodes[0]), services=["maths"]) as reader:
+            seen = []
+            eventually(lambda: len(reader.service("maths")) == 2)
+            reader.subscribe(lambda view: seen.append(len(view.service("maths"))))
+            for number in (0, 1):
+                boots = {one["boot_id"] for one in reader.view().registries}
+                closed.replace_registry(number, f"own-{number}")
+                eventually(lambda: {one["state"] for one in reader.view().registries} == {"up"}  # noqa: B023
+                           and {one["boot_id"] for one in reader.view().registries} != boots)  # noqa: B023
+                load.wait_for(len(load.outcomes) + 50)
+            serial = closed.authority.revoke("registry")
+            replace(closed.authority.folder / "revoked", closed.folders / "registry-0" / "revoked")
+            eventually(lambda: all(serial in serials(folder) for folder in nodes), what="the shared key is revoked")
+            load.wait_for(len(load.outcomes) + 50)
+            assert {one["state"] for one in reader.view().registries} == {"up"} and set(seen) == {2}
+
         # Another authority takes the place of the first. All trust both before the first one shows a certificate of the new one.
         successor = Authority.create(tmp_path / "successor", former=closed.authority.folder)
         closed.copy(successor, "authorities")
@@ -150,10 +191,13 @@ def test_no_honest_call_fails_while_keys_are_revoked_and_renewed_and_the_authori
         load.wait_for(len(load.outcomes) + 50)
         for folder in closed.folders.iterdir():
             replace(successor.folder / "authority", folder / "authorities")
+        with discovery.open_directory(closed.url, keys=Keys.read(closed.folders / "honest"), services=["maths"]) as reader:
+            eventually(lambda: [one["state"] for one in reader.view().registries] == ["up", "up"])
+            eventually(lambda: len(reader.service("maths")) == 2, what="the registries go on with the new authority alone")
         load.wait_for(len(load.outcomes) + 200)
 
     assert not load.failed(), told(load.failed())
     assert [one.value for one in load.outcomes] == [one.number + 1 for one in load.outcomes]
     assert in_flight["error"] == "Forbidden" and "was revoked" in in_flight["text"], in_flight
     assert any("cut off thief" in maths.output() for maths in closed.maths)
-    assert all("of 'thief' was revoked" in registry.output() for registry in closed.registries)
+    assert all("of 'thief' was revoked" in registry.output() for registry in registries)

@@ -89,20 +89,29 @@ def init(folder: str, days: float, succeeds: str | None) -> None:
 @click.argument("name")
 @_authority
 @_takes_permissions
+@click.option("--registry", "is_registry", is_flag=True, help="The node is a registry: it keeps the directory.")
 @_days
-def issue(name: str, authority: str, days: float, **permissions: tuple[str, ...]) -> None:
+def issue(name: str, authority: str, days: float, is_registry: bool, **permissions: tuple[str, ...]) -> None:
     """Make a folder DIR/NAME with a new key and its certificate. Move the folder to the host of the node.
 
+    With --registry it is the folder of a registry that has a key of its own, so that it can be revoked alone. All nodes must
+    know its certificate before it starts: copy DIR/NAME/registry, which has those of all registries, to the folder of one
+    running registry or node.
+
     \b
-    Example:
+    Examples:
         zmqservices keys issue orders -a cluster --serves orders --calls 'stock.*' --publishes orders
+        zmqservices keys issue registry-2 -a cluster --registry
     """
     from discovery.security.authority import Authority
 
     # A node that serves a service must register it, so that callers find it.
     permissions["registers"] = tuple(dict.fromkeys((*permissions["serves"], *permissions["registers"])))
-    folder = Authority(authority).issue(name, permissions, days)
+    folder = Authority(authority).issue(name, permissions, days, is_registry)
     click.echo(f"issued {name}: {folder}")
+    if is_registry:
+        known = folder / "registry"
+        click.echo(f"copy {known} to the folder of one running registry or node before {name} starts; all nodes learn from there")
 
 
 @keys_command.command("renew")
