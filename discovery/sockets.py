@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Container
 from typing import Any
 
 import zmq
@@ -179,16 +180,22 @@ def receive_frames(socket: zmq.Socket[bytes], most: int) -> list[bytes] | None:
     return frames
 
 
-def receive_message(socket: zmq.Socket[bytes], most: int) -> tuple[zmq.Frame, list[bytes]] | None:
+def receive_message(
+    socket: zmq.Socket[bytes], most: int, ignored: Container[bytes] = ()
+) -> tuple[zmq.Frame, list[bytes]] | None:
     """The next message of a ROUTER: the frame of its routing id, for `address_of`, and all its frames; None if none waits.
 
-    If the message has more than `most` frames, only one frame beyond that is kept.
+    If the message has more than `most` frames, only one frame beyond that is kept; if its routing id is in `ignored`, only that.
     """
     try:
         first = socket.recv(zmq.NOBLOCK, copy=False)
     except zmq.Again:
         return None
     frames = [first.bytes]
+    if frames[0] in ignored:
+        while socket.getsockopt(zmq.RCVMORE):
+            socket.recv(zmq.NOBLOCK, copy=False)
+        return first, frames
     while socket.getsockopt(zmq.RCVMORE):
         frame = socket.recv(zmq.NOBLOCK)
         if len(frames) <= most:

@@ -10,6 +10,7 @@ from typing import Any
 
 from discovery import protocol
 from discovery.exceptions import DirectoryConfigurationError
+from discovery.faults import MOST_PER_SECOND
 from discovery.interest import MAX_INTEREST
 from discovery.notes import MAX_ALL_NOTES, MAX_NOTES, MOST_OF_SIGNER
 from discovery.security import zap
@@ -49,6 +50,9 @@ class RegistryLimits:
         pacing.MAX_UNREAD,
         "The most bytes that one process may leave unread; all together, 32 times as many.",
         least=protocol.PART_SIZE,
+    )
+    max_faults_per_second: int = _limit(
+        MOST_PER_SECOND, "The most faulty messages of one process in a second. After more, what it sends is dropped for 10 s."
     )
     handshakes_per_second: int = _limit(zap.PER_SECOND, "The most new connections per second, with --security.")
 

@@ -14,6 +14,7 @@ import zmq
 from discovery import protocol, sockets
 from discovery.accepting import CHANGED, AcceptGuard
 from discovery.exceptions import DirectoryConfigurationError, DirectoryError, DirectoryProtocolError
+from discovery.faults import FaultyPeers, too_many
 from discovery.model import DEFAULT_TTL
 from discovery.native import Log, NativeEvent, NativeThread, Wakeup
 from discovery.notes import NoteStore
@@ -91,7 +92,8 @@ class RegistryServer:
             NOTE_AHEAD, limits.max_notes_of_connection, limits.max_notes, limits.max_notes_of_namespace,
             limits.max_notes_of_signer,
         )  # fmt: skip
-        self._warned_at = -WARN_INTERVAL
+        self._warned_at = self._warned_of_block_at = -WARN_INTERVAL
+        self._faulty = FaultyPeers(limits.max_faults_per_second)
 
     def start(self) -> None:
         """Returns at once; see `wait_bound`."""
@@ -214,11 +216,14 @@ class RegistryServer:
 
     def _take_messages(self, socket: zmq.Socket[bytes]) -> bool:
         """Handles waiting messages. True if none is left."""
+        blocked = self._faulty.blocked(time.monotonic())
         for _ in range(BATCH):
-            message = sockets.receive_message(socket, most=2)
+            message = sockets.receive_message(socket, most=2, ignored=blocked)
             if message is None:
                 return True
             first, frames = message
+            if frames[0] in blocked:
+                continue
             now = time.monotonic()
             try:
                 if len(frames) != 2:
@@ -235,9 +240,19 @@ class RegistryServer:
     def _refuse_junk(self, peer: bytes, address: str, exc: Exception, now: float) -> None:
         self.junk += 1
         try:
-            self._feed.answer(peer, protocol.Refused(0, str(exc)[:500]))
+            if self._faulty.add(peer, now):
+                self._block(peer, address, now)
+            else:
+                self._feed.answer(peer, protocol.Refused(0, str(exc)[:500]))
         except Exception as failure:
             _log.warning("could not refuse a message from %s: %.200s", address, failure)
         if now - self._warned_at > WARN_INTERVAL:
             self._warned_at = now
             _log.warning("refused %d message(s) so far; the last from %s: %s", self.junk, address, str(exc)[:500])
+
+    def _block(self, peer: bytes, address: str, now: float) -> None:
+        most = self._limits.max_faults_per_second
+        self._feed.cut_off(peer, too_many(most))
+        if now - self._warned_of_block_at > WARN_INTERVAL:
+            self._warned_of_block_at = now
+            _log.warning("blocked a client at %s: %s", address, too_many(most, "it sends"))

@@ -365,7 +365,7 @@ JUNK = [
 
 
 def test_junk_at_a_registry_does_no_harm_and_the_log_names_the_host_it_came_from(new_registry, new_house, caplog):
-    server = new_registry()
+    server = new_registry(limits=RegistryLimits(max_faults_per_second=1000))
     house = new_house(server.url)
     here, there = house.open(), house.open()
     here.announce(record())

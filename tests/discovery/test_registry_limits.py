@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 from click.testing import CliRunner
 
-from discovery import Note, protocol
+from discovery import Note, protocol, sockets
 from discovery.cli import cli
 from discovery.exceptions import DirectoryConfigurationError
 from discovery.interest import MAX_INTEREST, service_key
@@ -14,7 +14,7 @@ from discovery.notes import NoteStore
 from discovery.server.feed import ChangeFeed
 from discovery.server.limits import NO_LIMIT, RegistryLimits, option_of
 from discovery.server.table import Table
-from tests.discovery.stage import RawClient, record, start_registry
+from tests.discovery.stage import RawClient, eventually, record, start_registry
 
 
 def note(key, size=1):
@@ -74,6 +74,34 @@ def test_beyond_its_notes_a_registry_keeps_the_newest(small):
 
     kept = [one.key for one in small._notes]
     assert len(kept) == 2 and "c" in kept and "a" not in kept
+
+
+def test_a_client_that_sends_too_many_faulty_messages_is_told_so_and_then_not_read(monkeypatch, caplog):
+    frames_read = []
+
+    def receive(*args, **options):
+        message = received(*args, **options)
+        frames_read.extend([] if message is None else [len(message[1])])
+        return message
+
+    received = sockets.receive_message
+    monkeypatch.setattr(sockets, "receive_message", receive)
+    server = start_registry(ttl=1.0, limits=RegistryLimits(max_faults_per_second=2))
+    try:
+        with RawClient(server.url) as one, RawClient(server.url) as other:
+            answers = [one.ask(b"\xc1") for _ in range(3)]
+            for frames in [[b"\xc1"]] * 25 + [[b"\xc1", b"x"]] * 25:
+                one.socket.send_multipart(frames)
+            eventually(lambda: len(frames_read) == 53)
+
+            assert frames_read == [2] * 3 + [1] * 50
+            assert isinstance(other.ask(protocol.Subscribe("default")), protocol.Snapshot)
+    finally:
+        server.stop()
+    assert all("max_faults_per_second" not in answer.reason for answer in answers[:2])
+    why = "more than 2 faulty messages within a second (max_faults_per_second)"
+    assert answers[2] == protocol.Refused(0, f"{why}; what you send is dropped for 10 s; connect again")
+    assert f"blocked a client at 127.0.0.1: {why}; what it sends is dropped for 10 s" in caplog.text
 
 
 def test_connections_beyond_the_limit_get_a_refusal():

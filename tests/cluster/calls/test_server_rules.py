@@ -3,9 +3,9 @@
 import gevent
 import pytest
 
+from discovery.faults import BLOCK_TIME
 from tests.cluster.calls.world import NAMESPACE, Serving
 from zmqservices.cluster.calls import flow_control, send_queue
-from zmqservices.cluster.calls.connections import BLOCK_TIME
 from zmqservices.cluster.calls.drain import BYE_TIMEOUT, READ_TIMEOUT
 from zmqservices.cluster.limit_settings import LimitSettings
 from zmqservices.constants import DEFAULT_MAX_FAULTS_PER_SECOND

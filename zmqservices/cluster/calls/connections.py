@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any, Protocol
 
+from discovery.faults import BLOCK_TIME, FaultCount, too_many
 from discovery.security.renewal import lists_of
 from discovery.security.verdicts import Refusal
 from zmqservices.cluster.calls.cork import LARGEST_TOGETHER
@@ -36,9 +37,6 @@ GONE_CHECK_DELAYS = (0.0, 0.05, 0.5, 3.0)
 #: Seconds between two attempts to tell a client that it was given up.
 GIVEN_UP_INTERVAL = 0.1
 
-
-#: Seconds for which the messages of a client that sent too many faulty ones are dropped unread.
-BLOCK_TIME = 10.0
 
 #: The key of `info` under which a HELLO asks for records, and a WELCOME lists them.
 RECORDS = "records"
@@ -154,15 +152,12 @@ class Connections:
     def count_fault(self, client: ClientConnection) -> None:
         """A message of the client that was answered already was a faulty one. After too many, blocks it and raises Blocked."""
         # By connection: honest clients may share an address with others, or a key with a process that went wrong.
-        now = self._clock()
-        if now - client.faults_since >= 1.0:
-            client.faults, client.faults_since = 0, now
-        client.faults += 1
-        if client.faults <= self._most_faults:
+        if client.faults is None:
+            client.faults = FaultCount()
+        if not client.faults.add(self._most_faults, self._clock()):
             return
-        why = f"more than {self._most_faults:,} faulty messages within a second (max_faults_per_second)"
-        self._blocks.saw(str(client), f"{why}; what it sends is dropped for {BLOCK_TIME:g} s")
-        self.sender.refuse(client, None, "protocol", f"{why}; what you send is dropped for {BLOCK_TIME:g} s")
+        self._blocks.saw(str(client), too_many(self._most_faults, "it sends"))
+        self.sender.refuse(client, None, "protocol", too_many(self._most_faults))
         self._drop_for_a_while(client.routing_id)
         self.remove(client)
         raise Blocked

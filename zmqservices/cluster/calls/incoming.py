@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from gevent.event import Event
 
+from discovery.faults import FaultCount
 from zmqservices.cluster.calls.flow_control import FlowControlWindow, InFlightTotal
 from zmqservices.cluster.calls.identity import Identity
 from zmqservices.cluster.calls.refusals import refusal, shortened
@@ -23,7 +24,7 @@ class ClientConnection:
 
     __slots__ = (
         "routing_id", "address", "key", "identity", "node", "calls", "window", "send_queue", "awaited", "has_late_answers",
-        "asks_records", "reads_waiting", "faults", "faults_since",
+        "asks_records", "reads_waiting", "faults",
     )  # fmt: skip
 
     def __init__(
@@ -55,8 +56,8 @@ class ClientConnection:
         self.asks_records = False
         #: Whether its HELLO asked for the number of waiting calls.
         self.reads_waiting = False
-        #: The number of faulty messages in the present second, and the beginning of that second.
-        self.faults, self.faults_since = 0, 0.0
+        #: Made with its first faulty message.
+        self.faults: FaultCount | None = None
 
     def __str__(self) -> str:
         if self.identity is not None:
