@@ -39,6 +39,7 @@ __all__ = ["ExcInfo", "Measure", "OutgoingCall", "Probe", "attach", "attached", 
 _log = logging.getLogger(__name__)
 
 P = TypeVar("P", bound="Probe")
+H = TypeVar("H", bound=Callable[..., None])
 
 #: A raised error in the form of `sys.exc_info()`.
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -253,8 +254,23 @@ def _overrides(probe: Probe, name: str) -> bool:
     return getattr(type(probe), name, None) is not getattr(Probe, name) or name in getattr(probe, "__dict__", ())
 
 
+def guards_itself(hook: H) -> H:
+    """Mark a hook that obeys rule 1 by itself, with `ignore`, so that it is called without a wrapper. For hooks of each call."""
+    hook.__dict__["guards_itself"] = True
+    return hook
+
+
+def ignore(exc: BaseException, probe: Any, name: str) -> None:
+    """Treat an error of a hook by rule 1. Called where it is caught."""
+    if isinstance(exc, (GreenletExit, WorkerCancelled)):
+        raise exc
+    _log_once(probe, name)
+
+
 def _guarded(probe: Probe, name: str) -> Hook:
     hook = getattr(probe, name)
+    if getattr(hook, "guards_itself", False):
+        return hook
 
     def call(*args: object) -> None:
         try:
@@ -293,7 +309,7 @@ def _all(hooks: list[Hook]) -> Hook:
     return call
 
 
-def _log_once(probe: Probe, name: str) -> None:
+def _log_once(probe: Any, name: str) -> None:
     failed: set[str] = probe.__dict__.setdefault("_failed_hooks", set())
     if name not in failed:
         failed.add(name)

@@ -360,6 +360,27 @@ def test_a_probe_that_raises_is_logged_once_for_each_hook_and_never_felt(serve, 
     assert all(text.startswith("ignored an error of") and "more of them will not be logged" in text for text in told)
 
 
+def test_a_hook_that_guards_itself_is_called_without_a_wrapper_and_passes_on_the_end_of_its_worker():
+    class Ending(Probe):
+        error = KeyError("ignored")
+
+        @probes.guards_itself
+        def call_began(self, call):
+            try:
+                raise self.error
+            except BaseException as exc:
+                probes.ignore(exc, self, "call_began")
+
+    probe = Ending()
+    points = probes.ProbePoints([probe])
+
+    assert points.call_began == probe.call_began
+    points.call_began(None)
+    probe.error = gevent.GreenletExit()
+    with pytest.raises(gevent.GreenletExit):
+        points.call_began(None)
+
+
 def test_two_probes_hear_the_same(serve, connect, notes):
     others = Notes()
     serve(Maths)

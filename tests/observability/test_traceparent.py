@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.sampling import (
     TraceIdRatioBased,
 )
 
-from zmqservices.observability.traceparent import bound_of, edge_of, is_unsampled, parts_of, sampled_parts, unsampled
+from zmqservices.observability.traceparent import bound_of, is_unsampled, new_headers, parts_of, sampled_parts, unsampled
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -24,7 +24,8 @@ def test_a_trace_is_decided_as_opentelemetry_decides_it(share):
     for bits in (0, bound - 1, bound, bound + 1, 2**64 - 1):
         if 0 <= bits < 2**64:
             sampled = sampler.should_sample(None, 7 << 64 | bits, "a").decision.is_sampled()
-            assert (bits < bound) is (f"{bits:016x}" < edge_of(bound)) is sampled, bits
+            (header,) = new_headers(bits.to_bytes(8, "big"), bound)
+            assert (bits < bound) is (header is None) is sampled, bits
 
 
 def test_only_usual_samplers_are_decided_here():
@@ -40,6 +41,14 @@ def test_the_header_of_an_unsampled_trace_is_one_and_has_its_bits(bits):
     trace, span, flags = parts_of(header)
     assert is_unsampled(header) and sampled_parts(header) is None
     assert (trace & 2**64 - 1, flags) == (bits, 0) and trace >> 64 and span
+
+
+def test_headers_made_together_are_those_made_one_by_one():
+    bits = [7, 2**63, 2**64 - 1]
+
+    made = new_headers(b"".join(each.to_bytes(8, "big") for each in bits), bound=8)
+
+    assert made == [None, *(unsampled(f"{each:016x}") for each in bits[1:])]
 
 
 def test_sampled_headers_are_read_and_junk_is_not():

@@ -263,7 +263,7 @@ def test_the_parent_decides_whether_a_trace_is_sampled(serve, connect):
     assert {span.attributes.get("zmqservices.service") for span in exporter.get_finished_spans()} == {None, "orders"}
 
 
-@pytest.mark.parametrize("junk", [7, [b"x"], "x" * 10_000, "00-zz-1-01", {"a": 1}])
+@pytest.mark.parametrize("junk", [7, [b"x"], "x" * 10_000, "0" * 10_000, "00-zz-1-01", {"a": 1}, {54: "0"}, ["0"] * 55])
 def test_junk_for_a_trace_begins_a_new_one(junk, spans, serve, connect, caplog):
     serve(Orders)
     client = connect(context_data={"traceparent": junk, "baggage": 7, "tracestate": [1]})
@@ -272,6 +272,21 @@ def test_junk_for_a_trace_begins_a_new_one(junk, spans, serve, connect, caplog):
 
     assert len(parent.split("-")[1]) == 32 and TRACE not in parent
     assert "ignored an error of" not in caplog.text
+
+
+def test_an_error_of_tracing_is_logged_once_for_each_hook_and_never_felt(tracing, serve, connect, caplog, monkeypatch):
+    def broken(*args):
+        raise KeyError("broken")
+
+    monkeypatch.setattr(tracing._calls, "_begin", broken)
+    monkeypatch.setattr(tracing._workers, "started_in_full", broken)
+    serve(Orders)
+    orders = connect().orders
+
+    for _ in range(3):
+        orders.seen()
+
+    assert caplog.text.count("ignored an error of") == 2
 
 
 def test_names_of_spans_stay_few_whatever_is_called_and_dispatched(spans, serve, connect):

@@ -123,7 +123,8 @@ class WorkerLifecycle(Watched):
         try:
             if self.probes is not None:
                 worker_ctx._started_at = now
-                started = self.probes.worker_started
+                probes = self.probes  # Read again, since another thread may just have detached the last probe.
+                started = None if probes is None else probes.worker_started
                 if started is not None:
                     worker_ctx._injected = ()
                     started(worker_ctx)

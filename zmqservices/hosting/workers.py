@@ -223,7 +223,7 @@ class WorkerPool(Generic[Job]):
                     # The job left greenlet-locals behind, or is a key of a weak mapping from greenlets to values.
                     return  # They end with the greenlet.
                 if worker.gr_context:
-                    worker.gr_context = Context()
+                    worker.gr_context = None  # An empty context, which is only made if a job uses it.
             if len(parked) >= self.kept:
                 return
             parked.append(worker)

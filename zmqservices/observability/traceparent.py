@@ -14,6 +14,9 @@ import re
 #: The header that carries a trace. Its last two digits say whether the trace is sampled.
 TRACEPARENT = "traceparent"
 
+#: The place of the digit of a header that is "0" in almost every trace that is not sampled.
+LAST_DIGIT = 54
+
 #: Whether a text is the header of a trace that is not sampled: the lowest flag is not set.
 is_unsampled = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]").fullmatch
 
@@ -53,14 +56,19 @@ def bound_of(sampler: str) -> int | None:
     return 0 if off else 1 << 64 if on else round(float(share) * (1 << 64))
 
 
-def edge_of(bound: int) -> str:
-    """The same bound as a text. A trace is sampled if the lower half of its id, as 16 hexadecimal digits, sorts before it."""
-    return f"{bound:016x}" if bound < 1 << 64 else "g"
-
-
 def unsampled(digits: str) -> str:
     """The header of a new trace that is not sampled. `digits`: 16 random hexadecimal digits, the lower half of its id."""
     return f"{_head}{digits}{_tail}"
+
+
+def new_headers(bits: bytes, bound: int) -> list[str | None]:
+    """The headers of new traces, one for every 8 random bytes; None for each trace that is sampled."""
+    # Each step but the last makes all headers at once. One by one, they would take four times as long.
+    headers = f"{_head}{bits.hex(' ', 8).replace(' ', f'{_tail} {_head}')}{_tail}".split(" ")
+    if not bound:
+        return [*headers]
+    edge = f"{_head}{bound:016x}" if bound < 1 << 64 else f"{_head}g"
+    return [header if header >= edge else None for header in headers]
 
 
 def parts_of(header: str) -> tuple[int, int, int]:

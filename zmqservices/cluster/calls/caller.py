@@ -146,7 +146,10 @@ class Caller(Watched):
         pool.calls += 1
         call = PendingCall(next(self._ids), pool, method, args, kwargs, headers, serializer, timeout, deadline)
         if self.probes is not None:
-            self._tell_began(call, now)
+            call.began_at = now
+            probes = self.probes  # Read again, since another thread may just have detached the last probe.
+            if probes is not None and probes.call_began is not None:
+                probes.call_began(call)
         if deadline is not None and deadline - now < SHORT_TIMEOUT:
             if deadline <= now:
                 self.finish(call, failures.timed_out(call))
@@ -172,13 +175,6 @@ class Caller(Watched):
         if not self._sweep.is_due:
             self._sweep.soon()
         return call
-
-    def _tell_began(self, call: PendingCall, now: float) -> None:
-        call.began_at = now
-        probes = self.probes
-        began = None if probes is None else probes.call_began
-        if began is not None:
-            began(call)
 
     def _tell_ended(self, calls: list[PendingCall]) -> None:
         """Tell the probes which calls have ended. A call may be woken twice, but is reported once."""

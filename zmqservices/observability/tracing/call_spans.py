@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from zmqservices.observability.statistics import OTHER, UNKNOWN_TARGETS, error_name
-from zmqservices.observability.traceparent import TRACEPARENT, unsampled
+from zmqservices.observability.traceparent import TRACEPARENT
 from zmqservices.observability.tracing.attributes import LONGEST_TEXT, SYSTEM, failed
-from zmqservices.observability.tracing.library import Span, SpanKind, get_current, inject, set_span_in_context
-from zmqservices.observability.tracing.propagation import random_digits
+from zmqservices.observability.tracing.library import Context, Span, SpanKind, get_current, inject, set_span_in_context
 from zmqservices.observability.tracing.tracers import Tracers
-from zmqservices.probes import OutgoingCall
+from zmqservices.probes import OutgoingCall, guards_itself, ignore
 
 
 class CallSpans:
@@ -17,30 +18,37 @@ class CallSpans:
     def __init__(self, tracers: Tracers) -> None:
         self._tracers = tracers
         self._sampling = tracers.sampling
-        #: A trace that a call begins outside of any worker is sampled if the digits of its id are less than this. None: ask the
-        #: sampler.
-        self._edge = tracers.sampling.edge if tracers.sampling.reads else None
+        #: The traces that calls begin outside of any worker. None if the sampler must be asked about each.
+        self._new = tracers.sampling.new if tracers.sampling.reads else None
         #: The spans of sampled calls that are under way.
         self.open: dict[OutgoingCall, Span] = {}
 
+    @guards_itself
     def began(self, call: OutgoingCall) -> None:
         """Begin the span of this call, if its trace is sampled, and write the trace into its headers."""
-        headers = call.headers
-        if headers is None:
-            headers = call.headers = {}
-        edge = self._edge
-        if edge is not None and TRACEPARENT not in headers and not get_current():
-            # The usual case of `Sampling.parent_of_sampled`, in few steps.
-            digits = random_digits()
-            if digits >= edge:
-                headers[TRACEPARENT] = unsampled(digits)
+        try:
+            headers = call.headers
+            if headers is None:
+                headers = call.headers = {}
+            if TRACEPARENT in headers or self._new is None or get_current():
+                parent = self._sampling.parent_of_sampled(headers)
+                if parent is not None:
+                    self._begin(call, headers, parent)
                 return
-            parent = self._sampling.begun(headers)
-        else:
-            followed = self._sampling.parent_of_sampled(headers)
-            if followed is None:
-                return
-            parent = followed
+            # The usual case of `parent_of_sampled`, in few steps.
+            try:
+                header = self._new.ready.pop()
+            except IndexError:
+                header = self._new.next()
+            if header is None:
+                self._begin(call, headers, self._sampling.begun(headers))
+            else:
+                headers[TRACEPARENT] = header
+        except BaseException as exc:
+            ignore(exc, self, "call_began")
+
+    def _begin(self, call: OutgoingCall, headers: dict[str, Any], parent: Context) -> None:
+        """Begin the span of a sampled call."""
         method = f"{call.service}/{call.method}"
         known = {"rpc.system.name": SYSTEM, "rpc.method": method}
         span = self._tracers.light(method, parent, SpanKind.CLIENT, known, headers)

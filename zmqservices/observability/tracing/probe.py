@@ -31,7 +31,7 @@ class Tracing(Probe):
         self._dispatches = DispatchSpans(self._tracers)
         # Hooks of all calls and workers: without the method between.
         self._bind("call_began", self._calls.began)
-        self._bind("worker_started", self._workers.started)
+        self._bind("worker_started", self._workers.started if self._tracers.sampling.reads else self._workers.started_in_full)
         self.awaited_calls = self._calls.open
         self.awaited_workers = self._workers.open
 

@@ -8,7 +8,7 @@ from random import getrandbits
 from typing import Any, NamedTuple
 
 from zmqservices.observability.statistics import type_name
-from zmqservices.observability.traceparent import TRACEPARENT, is_unsampled, sampled_parts, unsampled
+from zmqservices.observability.traceparent import LAST_DIGIT, TRACEPARENT, is_unsampled, sampled_parts
 from zmqservices.observability.tracing.attributes import EntrypointKind, failed, http_status, kind_of, of_worker, request_of
 from zmqservices.observability.tracing.library import (
     NOTHING,
@@ -28,18 +28,14 @@ from zmqservices.observability.tracing.library import (
     set_span_in_context,
 )
 from zmqservices.observability.tracing.light_spans import LightSpan
-from zmqservices.observability.tracing.propagation import (
-    BAGGAGE,
-    BEGUN,
-    TRACESTATE,
-    UNSAMPLED,
-    data_here,
-    extracted,
-    header_of,
-    random_digits,
-)
+from zmqservices.observability.tracing.propagation import BEGUN, header_of
+from zmqservices.observability.tracing.reading import BAGGAGE, TRACESTATE, extracted
 from zmqservices.observability.tracing.tracers import Tracers
-from zmqservices.probes import ExcInfo
+from zmqservices.observability.tracing.unsampled_context import UnsampledContext, unsampled_context
+from zmqservices.probes import ExcInfo, guards_itself, ignore
+
+#: Stands for a header that is not there: it has no digit at LAST_DIGIT.
+NO_HEADER = "-" * (LAST_DIGIT + 1)
 
 
 class OpenSpan(NamedTuple):
@@ -55,8 +51,7 @@ class WorkerSpans:
     def __init__(self, tracers: Tracers) -> None:
         self._tracers = tracers
         self._sampling = tracers.sampling
-        self._reads = tracers.sampling.reads
-        self._edge = tracers.sampling.edge
+        self._new = tracers.sampling.new
         self._kinds: dict[Any, EntrypointKind] = {}
         #: The spans of running workers whose traces are sampled.
         self.open: dict[Any, OpenSpan] = {}
@@ -76,37 +71,56 @@ class WorkerSpans:
         for worker_ctx in [each for each in list(self.open) if each.container.instance_id == instance]:
             del self.open[worker_ctx]
 
+    @guards_itself
     def started(self, worker_ctx: Any) -> None:
-        """Begin the span of this worker, if its trace is sampled, and put the trace into the context of its code."""
-        data = worker_ctx.data
-        if self._reads and BAGGAGE not in data:
-            # The usual case of a trace that is not sampled, in few steps. The context is not detached: the worker's pool
-            # throws it away after the job.
-            header = data.get(TRACEPARENT)
-            if header is not None:
-                if type(header) is str and is_unsampled(header):
-                    attach(UNSAMPLED)
-                    data_here.set(data)
+        """Begin the span of this worker, if its trace is sampled, and put the trace into the context of its code.
+
+        For samplers that follow the parent. Otherwise, call `started_in_full`.
+        """
+        try:
+            data = worker_ctx.data
+            header = data.get(TRACEPARENT, NO_HEADER)
+            try:
+                # A trace that is not sampled, in few steps. The rest of the header is checked when code asks for the trace. The
+                # context is not detached: the worker's pool throws it away after the job.
+                if header[LAST_DIGIT] == "0":
+                    here = UnsampledContext()
+                    here.data = data
+                    attach(here)
                     return
-            elif self._edge is not None and not self._kind_of(worker_ctx).is_http:
-                digits = random_digits()
-                if digits >= self._edge:
-                    data[TRACEPARENT] = unsampled(digits)
-                    attach(UNSAMPLED)
-                    data_here.set(data)
-                    return
-                if self._tracers.is_light and worker_ctx.event is None:
-                    self._begin_lightly(worker_ctx, None, getrandbits(64) << 64 | int(digits, 16), BEGUN)
-                else:
-                    self._begin(worker_ctx, NOTHING)
-                return
-            if self._tracers.is_light and TRACESTATE not in data and worker_ctx.event is None:
-                parts = sampled_parts(header)
-                if parts is not None:
-                    parent = SpanContext(parts[0], parts[1], True, TraceFlags(parts[2] & BEGUN))
-                    self._begin_lightly(worker_ctx, parent, parts[0], parent.trace_flags)
-                    return
-        self._begin(worker_ctx, None)
+            except (TypeError, LookupError):
+                pass  # It is malformed.
+            self.started_in_full(worker_ctx)
+        except BaseException as exc:
+            ignore(exc, self, "worker_started")
+
+    def started_in_full(self, worker_ctx: Any) -> None:
+        """As `started`, for any header and any sampler."""
+        data, is_light = worker_ctx.data, self._tracers.is_light and worker_ctx.event is None
+        header = data.get(TRACEPARENT)
+        if not self._sampling.reads:
+            self._begin(worker_ctx, None)
+        elif type(header) is str and is_unsampled(header):
+            attach(unsampled_context(data))
+        elif BAGGAGE in data:
+            self._begin(worker_ctx, None)
+        elif header is None and self._new is not None and not self._kind_of(worker_ctx).is_http:
+            begun = self._new.next()
+            if begun is not None:
+                data[TRACEPARENT] = begun
+                attach(unsampled_context(data))
+            elif is_light:
+                bits = getrandbits(64) % (self._sampling.bound or 1)
+                self._begin_lightly(worker_ctx, None, getrandbits(64) << 64 | bits, BEGUN)
+            else:
+                self._begin(worker_ctx, NOTHING)
+        else:
+            parts = sampled_parts(header) if is_light and TRACESTATE not in data else None
+            if parts is None:
+                self._begin(worker_ctx, None)
+            else:
+                parent = SpanContext(parts[0], parts[1], True, TraceFlags(parts[2] & BEGUN))
+                self._begin_lightly(worker_ctx, parent, parts[0], parent.trace_flags)
 
     def _begin_lightly(self, worker_ctx: Any, parent: SpanContext | None, trace: int, flags: TraceFlags) -> None:
         """Begin a sampled worker that handles no event and carries neither baggage nor tracestate."""
