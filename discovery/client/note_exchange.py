@@ -3,7 +3,8 @@
 Internal. Used on the directory's own thread only.
 
 Rule 1: of two notes under one key the one with the higher rank is kept and sent, whoever wrote it.
-Rule 2: a registry that connects is sent notes after a short random time, since another client may send it the same notes.
+Rule 2: notes of this process are signed again at once when its certificate has changed.
+Rule 3: a registry that connects is sent notes after a short random time, since another client may send it the same notes.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class NoteExchange:
         self._unanswered: dict[DirectoryConnection, set[int]] = {}
         self._send_at = self._save_at = NEVER
         self._expire_at = now
+        #: The certificate with which the own notes were signed last; empty if some must be looked at again.
+        self._certificate = b""
 
     def __iter__(self) -> Iterator[Note]:
         return iter(self._notes)
@@ -79,7 +82,10 @@ class NoteExchange:
             self._take(self._cache.load_notes())
 
     def work(self, now: float) -> None:
-        """Sends notes, and drops expired ones, when that is due."""
+        """Signs and sends notes, and drops expired ones, when that is due."""
+        if self._signer is not None and self._certificate != self._signer.certificate:
+            self._certificate = self._signer.certificate
+            self._sign_again(self._signer, now)
         if now >= self._send_at:
             self.send(now)
         if now >= self._expire_at:
@@ -142,6 +148,11 @@ class NoteExchange:
         """Whether a registry has acknowledged all notes."""
         return not (self._unanswered.get(connection) or self._missing(connection))
 
+    def _sign_again(self, signer: Signer, now: float) -> None:
+        again = [signed for note in self._notes if (signed := signer.note_again(note)) is not None]
+        if self._take(again):
+            self.send(now)
+
     def _missing(self, connection: DirectoryConnection) -> list[Note]:
         ranks = self._ranks.get(connection, {})
         return [note for note in self._notes if note.rank > ranks.get((note.namespace, note.key), (-1, False, ""))]
@@ -150,6 +161,8 @@ class NoteExchange:
         is_news = bool(self._notes.take(notes, time.time(), writer))
         if is_news:
             self._have_changed(time.monotonic())
+            if writer != OWN and self._signer is not None and any(map(self._signer.is_own, notes)):
+                self._certificate = b""
         return is_news
 
     def _have_changed(self, now: float) -> None:

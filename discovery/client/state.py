@@ -79,6 +79,8 @@ class ClientState:
         self._saver = ViewSaver(cache, self._merge)
         self._announced = Announcements(None if gate is None else gate.signer)
         self._sign_again_at = now
+        #: The certificate with which the own records were signed last.
+        self._certificate = b"" if gate is None else gate.signer.certificate
         self._notes = NoteExchange(cache, None if gate is None else gate.signer, self._notes_changed, now)
         self._subscribers = ViewSubscribers(name)
         self._flushes = Flushes()
@@ -192,6 +194,9 @@ class ClientState:
         """Does all work that is due, and publishes changes."""
         self._seed_connections.attempt(now)
         self._ask(now)
+        if self._gate is not None and self._gate.signer.certificate != self._certificate:
+            self._certificate = self._gate.signer.certificate
+            self._sign_again_at = self._renew_at = now
         if now >= self._renew_at:
             self._renew(now)
         self._notes.work(now)

@@ -5,13 +5,16 @@ Internal.
     signed = msgpack [payload, certificate, signature]
     payload = msgpack {"at": seconds since 1970, "until": ..., "record": {...}}    or "withdrawal" or "note": [...]
 
+`at` of a note is there only if its signer's certificate was issued later than the note was written.
+
 Rule 1: only the signed bytes count. They are sent unchanged, beside the fields that registries need for routing. So the fields of
 a newer release survive an older registry, which packs the other fields again.
 Rule 2: the certificate is sent with the signature, so a reader needs only the authority's key.
 Rule 3: an instance belongs to the key that its id begins with. No other key can replace, renew or withdraw it.
 Rule 4: a signed record is valid for minutes, and its node signs it again in time. So an old record cannot be shown for long.
 Records in a process's own cache are valid for a day.
-Rule 5: a note may outlive its signer's certificate, which must have been valid when the note was written.
+Rule 5: a note may outlive its signer's certificate, which must have been valid when the note was signed. A node signs its notes
+again when its certificate has changed, so that they stay valid when its former certificate's authority is not trusted any more.
 """
 
 from __future__ import annotations
@@ -95,6 +98,11 @@ class Signer:
         self._keys = keys
         self._clock = clock
 
+    @property
+    def certificate(self) -> bytes:
+        """The certificate of this node, in the form in which it is sent. Changes when it is renewed."""
+        return self._keys.signed
+
     def record(self, record: Record) -> Record:
         """The record with a signature. DirectoryError for a record that no client would believe."""
         keys = self._keys
@@ -126,9 +134,31 @@ class Signer:
 
     def note(self, note: Note) -> Note:
         """The note with a signature."""
-        fields = dataclasses.replace(note, signed=None).to_list()
-        signed = self._sign(NOTE, {"note": fields})
-        return dataclasses.replace(note, signed=signed, signer=self._keys.pair.public)
+        fields: dict[str, Any] = {"note": dataclasses.replace(note, signed=None).to_list()}
+        starts = self._keys.certificate.starts
+        if note.stamp < starts * 1e6:
+            fields["at"] = starts
+        return dataclasses.replace(note, signed=self._sign(NOTE, fields), signer=self._keys.pair.public)
+
+    def is_own(self, note: Note) -> bool:
+        """Whether a verified note was signed with this node's key: by this process, or by another one with the same folder."""
+        return note.signer == self._keys.pair.public
+
+    def note_again(self, note: Note) -> Note | None:
+        """A verified note with a new signature, if this node signed it with an older certificate. None for any other note.
+
+        Its rank is a little higher, so that it takes the other one's place. Processes with the same folder make the same note.
+        """
+        if not self.is_own(note) or note.signed is None:
+            return None
+        shown = Envelope.from_bytes(note.signed, "a signed note").certificate
+        own = self._keys.certificate
+        # Not for a newer one either: a process that has not read its folder again must not undo what another one has done.
+        if shown == self._keys.signed or Certificate.unpack(SignedCertificate.from_bytes(shown).packed).starts >= own.starts:
+            return None
+        if not may_write_note(own, note.key, note.value):
+            return None
+        return self.note(dataclasses.replace(note, stamp=note.stamp + 1, signed=None))
 
     def check_note(self, note: Note) -> None:
         """Raise DirectoryError for a note that this node must not write."""
@@ -207,7 +237,7 @@ class Verifier:
         known: Note | None = self._kept(note.signed, self._clock())
         if known is not None and known == note:
             return known
-        certificate, payload = self._opened(note.signed, NOTE, "a signed note", note.stamp / 1e6)
+        certificate, payload = self._opened(note.signed, NOTE, "a signed note", self._signed_at(note))
         if payload.get("note") != dataclasses.replace(note, signed=None).to_list():
             raise Refusal("altered", f"the signed note is another one than the note that was sent as {quoted(note.key)}")
         verdict = may_write_note(certificate, note.key, note.value)
@@ -216,6 +246,16 @@ class Verifier:
         verified = dataclasses.replace(note, signer=certificate.key)
         self._keep(note.signed, verified, math.inf)
         return verified
+
+    def _signed_at(self, note: Note) -> float:
+        """When a note was signed, at which time its signer's certificate must have been valid."""
+        written = note.stamp / 1e6
+        try:
+            at = unpacked(Envelope.from_bytes(note.signed or b"", "a signed note").payload, "a signed note").get("at")
+        except (SecurityError, AttributeError):
+            return written  # It is refused for what it is.
+        # Not before it was written: an ended certificate must not sign a new note. Nor later than now.
+        return max(written, min(at, self._clock())) if is_time(at) else written
 
     def _verified(self, signed: bytes, now: float, is_cached: bool) -> tuple[Record, float]:
         certificate, payload = self._opened(signed, RECORD, "a signed record", now)

@@ -1,6 +1,7 @@
 """Signed records, withdrawals and notes: which ones a reader accepts, and why it refuses the others."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import msgpack
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from discovery import Note, Record
 from discovery.exceptions import DirectoryError, SecurityError
-from discovery.security import envelopes
+from discovery.security import envelopes, files
 from discovery.security.authority import DAY, Authority
 from discovery.security.certificates import Certificate, SignedCertificate, issue
 from discovery.security.envelopes import LIFETIME, LONGEST_LIFETIME, SIGN_AGAIN, Envelope, Signer, Verifier, own_id
@@ -327,6 +328,60 @@ def test_a_note_does_not_outlive_the_trust_in_its_authority(keys, clock, verifie
     monkeypatch.setattr(keys("reader"), "trust", Trust(frozenset([bytes(32)])))
 
     assert refused(verifier.note, signed) == "authority"
+
+
+def test_a_note_is_signed_again_with_a_newer_certificate_and_then_needs_no_former_authority(keys, clock, verifier, tmp_path):
+    orders = keys("orders", publishes=("orders",))
+    signer = Signer(orders, clock)
+    first = verifier.note(signer.note(note(stamp=NOW + 5)))
+    assert signer.note_again(first) is None
+
+    clock.now += 3600
+    former = Authority(Path(orders.folder).parent, clock=clock)
+    successor = Authority.create(tmp_path / "next", clock=clock, former=former.folder)
+    signed = SignedCertificate.from_bytes(files.read(successor.folder / "issued" / "orders", "certificate")[0])
+    renewed = replace(orders, signed=signed.to_bytes(), certificate=Certificate.unpack(signed.packed))
+    again = Signer(renewed, clock).note_again(first)
+
+    assert (again.key, again.value, again.ttl) == (first.key, first.value, first.ttl)
+    assert first.rank < again.rank and again.stamp - first.stamp == 1
+    # Another process with this folder makes the very same, and one that has not read it again leaves it as it is.
+    assert Signer(renewed, clock).note_again(first).signed == again.signed
+    reader = Verifier(replace(keys("reader"), trust=Trust(frozenset([successor.public_key]))), clock)
+    seen = reader.note(again)
+    assert seen.signer == orders.pair.public
+    assert Signer(renewed, clock).note_again(seen) is None and signer.note_again(seen) is None
+    assert refused(reader.note, first) == "authority"
+
+
+def test_a_note_is_not_signed_again_for_another_node_or_without_permission(keys, clock, verifier, authority):
+    orders, other = keys("orders", publishes=("orders",)), keys("second", publishes=("orders",))
+    first = verifier.note(Signer(orders, clock).note(note()))
+    later = replace(other.certificate, starts=NOW + 60)
+
+    assert Signer(replace(other, signed=b"newer", certificate=later), clock).note_again(first) is None
+    may_not = replace(orders.certificate, starts=NOW + 60, publishes=(), handles=(), registers=())
+    assert Signer(replace(orders, signed=b"newer", certificate=may_not), clock).note_again(first) is None
+
+
+def test_a_note_that_is_older_than_its_signers_certificate_is_believed(keys, clock, verifier):
+    # A publisher registers a group with the age that its journal knows.
+    clock.now = NOW + 100
+    publisher = keys("orders", publishes=("orders",))
+
+    assert verifier.note(Signer(publisher, clock).note(note(stamp=NOW - DAY)))
+
+
+def test_the_time_of_a_signature_makes_no_certificate_valid_that_is_not(keys, clock, verifier):
+    brief = keys("briefly", days=0.5, publishes=("orders",))
+    clock.now += DAY
+    late = Signer(brief, clock).note(note(stamp=clock.now))
+    backdated = resigned(brief, envelopes.NOTE, late.signed, lambda payload: payload.update(at=NOW + 60))
+    assert refused(verifier.note, replace(late, signed=backdated)) == "expired"
+
+    clock.now = NOW - DAY
+    early = Signer(brief, clock).note(note(stamp=clock.now))
+    assert refused(verifier.note, early) == "early"
 
 
 def test_what_is_kept_is_bounded(keys, clock, verifier, monkeypatch):

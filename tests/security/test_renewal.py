@@ -1,15 +1,20 @@
 """Keys and certificates that change while a process runs: renewed, revoked, and of two authorities."""
 
+import dataclasses
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
+from discovery import open_directory
 from discovery.exceptions import SecurityError
 from discovery.security.authority import Authority
+from discovery.security.envelopes import Verifier
 from discovery.security.keys import Keys
 from discovery.security.renewal import KeysFolderWatch, learn, lists_of
-from discovery.security.verdicts import SKEW, Refusal
+from discovery.security.verdicts import SKEW, Refusal, Trust
+from tests.discovery.stage import registries
 from tests.stage import until
 from zmqservices.cluster.keys_watch import PolicyWatch
 from zmqservices.cluster.node import Node
@@ -183,6 +188,36 @@ def test_a_node_that_is_revoked_itself_still_learns_of_others(authority, node):
 
     assert watch.look()
     assert not is_believed(keys, other)
+
+
+# --- notes -------------------------------------------------------------------------------------------------
+
+
+def test_notes_are_signed_again_at_once_when_the_certificate_is_of_another_authority(authority, node, tmp_path):
+    orders, reader = node("orders", publishes=("orders",)), node("reader")
+    with registries(keys=Keys.read(authority.folder / "registry")) as (registry,):
+        keys = Keys.read(orders)
+        with open_directory(registry.url, keys=keys) as there, open_directory(registry.url, keys=Keys.read(reader)) as here:
+            there.put("events:orders\0mails.send:paid", {"source": "orders", "pattern": "paid", "group": "mails.send:paid"})
+            until(lambda: here.view().notes)
+            former = here.view().notes[0]
+            # In another second: the certificate that was issued later counts.
+            successor = Authority.create(tmp_path / "successor", clock=lambda: time.time() + 2, former=authority.folder)
+            for folder in (orders, reader, Path(authority.folder / "registry")):
+                shutil.copy(successor.folder / folder.name / "authorities", folder)
+            until(lambda: len(registry._keys.trust.authorities) == 2)
+            for own in (keys, here._gate.signer._keys):
+                KeysFolderWatch(own).look()
+
+            shutil.copy(successor.folder / "orders" / "node.certificate", orders)
+            assert KeysFolderWatch(keys).look()
+
+            until(lambda: here.view().notes[0].stamp == former.stamp + 1)
+            [note] = here.view().notes
+    alone = dataclasses.replace(Keys.read(reader), trust=Trust(frozenset([successor.public_key])))
+    assert Verifier(alone).note(note).value["group"] == "mails.send:paid"
+    with pytest.raises(Refusal, match="not trusted"):
+        Verifier(alone).note(former)
 
 
 # --- connections that stand --------------------------------------------------------------------------------

@@ -197,6 +197,8 @@ class Node(Watched):
     def _keys_changed(self, is_own: bool) -> None:
         if self.call_server is not None:
             self.call_server.connections.keys_changed(is_own)
+        if is_own and self.settings.keys is not None:
+            self.groups.certificate_changed(self.settings.keys.pair.public)
 
     # --- serving -----------------------------------------------------------------------------------------------------
 

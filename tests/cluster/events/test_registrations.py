@@ -1,6 +1,7 @@
 """The directory remembers groups: a new publisher keeps events for them even after all members and publishers are gone."""
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -210,6 +211,19 @@ def test_the_note_of_a_present_group_is_renewed_when_it_is_old_or_missing():
         assert CHECK_INTERVAL / 2 <= timer.seconds <= CHECK_INTERVAL * 1.5
         assert book.written == [(key_of("orders", GROUP), 60.0 + REFRESH_AFTER, 0.0)] * is_written
         assert len(clock.timers) == 1
+
+
+def test_after_a_change_of_the_certificate_the_note_of_another_node_is_replaced():
+    own, other = bytes([1] * 32), bytes([2] * 32)
+    for signer, is_written in ((own, False), (other, True)):
+        book = Book(replace(note(), signer=signer))
+        groups = GroupRegistrations(book, Clock(), 60.0)
+        groups.hold("mails", [WANT])
+        assert book.written == []
+
+        groups.certificate_changed(own)
+
+        assert book.written == [(key_of("orders", GROUP), 60.0 + REFRESH_AFTER, 0.0)] * is_written
 
 
 def test_the_note_of_a_group_that_is_no_longer_handled_is_not_renewed():

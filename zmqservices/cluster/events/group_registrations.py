@@ -4,7 +4,9 @@ Each registration is a note in the directory.
 
 Rule 1: a subscriber writes the note of its group and refreshes it, so that the note's age says when a member was last connected.
 Rule 2: a publisher only adds missing notes, with the age that its journal knows. It refreshes none.
-Rule 3: the removal of a group by an operator holds until a member returns.
+Rule 3: in a closed cluster a subscriber also replaces the note that another node has signed when its own certificate has changed:
+the authority may have changed, and the other node may be gone. The directory's client signs this node's notes again.
+Rule 4: the removal of a group by an operator holds until a member returns.
 """
 
 from __future__ import annotations
@@ -71,6 +73,10 @@ class GroupRegistrations:
         """`service` no longer handles its groups."""
         self._held.pop(service, None)
 
+    def certificate_changed(self, key: bytes) -> None:
+        """This node, whose public key is `key`, has another certificate: replace the notes of its groups that others signed."""
+        self._write([want for wants in self._held.values() for want in wants], key)
+
     def add(self, wants: dict[str, tuple[Subscription, float]]) -> None:
         """Register the missing groups of a journal, each with the seconds since a member was last connected."""
         known = {note.key for note in self._directory.view().notes} if wants else set()
@@ -102,10 +108,14 @@ class GroupRegistrations:
         if any(self._held.values()):
             self._check_later()
 
-    def _write(self, wants: list[Subscription]) -> None:
-        """Write the notes, unless another member of the group has recently written the same."""
+    def _write(self, wants: list[Subscription], signer: bytes | None = None) -> None:
+        """Write the notes, unless another member of the group has recently written the same.
+
+        `signer`: only recent notes of the node with this key count.
+        """
         now = time()
-        fresh = {note.key: note.value for note in self._directory.view().notes if note.age(now) < REFRESH_AFTER}
+        notes = [note for note in self._directory.view().notes if signer is None or note.signer == signer] if wants else []
+        fresh = {note.key: note.value for note in notes if note.age(now) < REFRESH_AFTER}
         for want in wants:
             if fresh.get(key_of(want.source, want.group)) != want.to_dict():
                 self._note(want, 0.0)
