@@ -37,12 +37,17 @@ from zmqservices.configuration import config
         (diagnosis.of_security(False, True), WARNING, "INSECURE is set", "set SECURITY"),
         (diagnosis.of_registry("10.0.0.5:4190", "", True), OK, "10.0.0.5:4190 accepts connections", ""),
         (diagnosis.of_registry("10.0.0.5:4190", "refused", True), WARNING, "cannot be reached: refused", "Other servers"),
-        (diagnosis.of_registry("10.0.0.5:4190", "refused", False), ERROR, "cannot be reached: refused", "start it"),
+        (diagnosis.of_registry("10.0.0.5:4190", "refused", False), ERROR, "cannot be reached: refused", "start the server"),
         (diagnosis.of_directory("tcp://a:1", 0.012, 3, False, False), OK, "within 12 ms and lists 3 instances", ""),
         (diagnosis.of_directory("local:", None, 0, True, False), WARNING, "nothing hosts local: now", "the first service hosts"),
         (diagnosis.of_directory("tcp://a:1", None, 0, False, False), ERROR, "tcp://a:1 does not answer", "that a registry runs"),
         (diagnosis.of_directory("tcp://a:1", None, 0, False, True), ERROR, "does not answer", "this node's certificate"),
-        (diagnosis.of_node("tcp://a:1", "orders, web", ""), OK, "(orders, web) answers", ""),
+        (diagnosis.of_answers(["web", "orders", "web"], 3), OK, "3 nodes answer (orders, web)", ""),
+        (diagnosis.of_answers(["web"], 1), OK, "1 node answers (web)", ""),
+        (diagnosis.of_answers(map("s{:02}".format, range(12)), 12), OK, "s08, s09 and 2 more)", ""),
+        (diagnosis.of_clocks(3, 0.25), OK, "the clocks of 3 nodes agree with this host's to within 0.2 s", ""),
+        (diagnosis.of_clocks(1, 0.25), OK, "the clock of 1 node agrees with this host's to within 0.2 s", ""),
+        (diagnosis.of_certificates(3, 90.0), OK, "the certificates of 3 nodes are valid for at least 90 more days", ""),
         (diagnosis.of_node("tcp://a:1", "orders, web", "RpcTimeout: late"), WARNING, "RpcTimeout: late", "health orders`"),
         (diagnosis.of_node("tcp://a:1", "orders", "Forbidden: no"), WARNING, "Forbidden: no", "--administers node:operators"),
         (diagnosis.of_clock("blue", 0.2, 0.3), OK, "the clock of blue agrees with this host's to within 0.3 s", ""),
@@ -232,9 +237,24 @@ def test_nodes_are_compared_by_clock_version_and_certificate():
         ("nodes", OK), ("clock", OK), ("certificates", OK), ("versions", OK),
     ]  # fmt: skip
     assert [(one.check, one.level) for one in bad] == [
-        ("nodes", OK), ("clock", ERROR), ("certificates", WARNING), ("nodes", WARNING), ("versions", WARNING),
+        ("clock", ERROR), ("certificates", WARNING), ("nodes", WARNING), ("nodes", OK), ("versions", WARNING),
     ]  # fmt: skip
-    assert "299.9 s ahead of" in bad[1].text or "300.0 s ahead of" in bad[1].text
+    assert "299.9 s ahead of" in bad[0].text or "300.0 s ahead of" in bad[0].text
+
+
+def test_what_is_in_order_is_told_of_all_nodes_together():
+    told = {"version": examination._own_version(), "host": "blue", "instances": []}
+    shown = [{"certificate": {"name": "orders", "days_left": 100.0 + number}} for number in range(200)]
+    nodes = [NodeAnswer("tcp://10.0.0.5:1", ["orders"], 0.1, {**told, "at": 1000.0, **one}, "", 1000.0) for one in shown]
+
+    findings = list(examination.of_nodes(nodes))
+
+    assert [one.text for one in findings[:3]] == [
+        "200 nodes answer (orders)",
+        "the clocks of 200 nodes agree with this host's to within 0.1 s",
+        "the certificates of 200 nodes are valid for at least 100 more days",
+    ]
+    assert len(findings) == 4
 
 
 # --- the command --------------------------------------------------------------------------------------------------------
@@ -273,7 +293,7 @@ def test_a_host_in_order_and_a_broken_one(start, zmqservices, write, tmp_path, t
     assert {one["check"] for one in found} == {
         "settings", "files", "security", "journal", "directory", "address", "nodes", "clock", "versions",
     }  # fmt: skip
-    assert "ok       nodes         tcp://127.0.0.1:" in shown.stdout and "\x1b" not in shown.stdout
+    assert "ok       nodes         1 node answers (orders)" in shown.stdout and "\x1b" not in shown.stdout
 
     write("bad.yaml", yaml.safe_dump({
         "DIRECTORY": f"tcp://127.0.0.1:{free_port()}", "BIND_ADDRESS": f"tcp://127.0.0.1:{taken}", "rpc_timout": 3,
@@ -284,7 +304,7 @@ def test_a_host_in_order_and_a_broken_one(start, zmqservices, write, tmp_path, t
         assert main(["check", "-d", "HEARTBEAT=soon"]) == 1
         assert "HEARTBEAT is 'soon'" in capsys.readouterr().out
         assert main(["check", "-c", "missing.yaml"]) == 2
-    assert "connection refused" in bad and "-> start it, or correct DIRECTORY" in bad
+    assert "connection refused" in bad and "-> start the server there, or correct DIRECTORY" in bad
     assert "address already in use" in bad
     assert "-> write 'rpc_timeout' if that is meant" in bad
     orders.signal(signal.SIGTERM)

@@ -192,6 +192,11 @@ def test_a_tail_gives_a_hint_and_waits(serve, cluster, cluster_config, start):
 def test_mistakes_are_reported_in_one_sentence(failing, command):
     code, _, err = command("ls", "bills")
     assert code == 3 and "no publisher of its events is listed" in err
+    code, _, err = command("ls", "order")
+    assert code == 3 and "did you mean 'orders'?" in err
+    for arguments in (("ls", "orders", "mails.sent:order.paid"), ("show", "orders", "mails.sent:order.paid", "1")):
+        code, out, err = command("dead-letters", *arguments)
+        assert (code, out) == (2, "") and f"there is no group 'mails.sent:order.paid'; did you mean {GROUP!r}?" in err
     code, _, err = command("replay", "orders", "nobody")
     assert code == 2 and f"no group 'nobody' here; there are: {GROUP}" in err
     code, _, err = command("dead-letters", "drop", "orders", GROUP)

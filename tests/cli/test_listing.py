@@ -3,6 +3,7 @@
 import json
 import platform
 import re
+import socket
 import subprocess
 import sys
 
@@ -12,10 +13,11 @@ from discovery.model import Record, Seen, View
 from zmqservices.cli.alive import is_dead
 from zmqservices.cli.inspection import complete_with, describe, page
 from zmqservices.cli.jsontext import to_json
-from zmqservices.cli.listing import did_you_mean
+from zmqservices.cli.listing import did_you_mean, looked_up
 from zmqservices.cli.ls import summaries, table
 from zmqservices.cli.nodes import NodeAnswer
 from zmqservices.constants import LISTED_ENTRYPOINTS_TAG
+from zmqservices.exceptions import RemoteUnavailable
 
 METHODS = {
     "hello": {"idempotent": True, "signature": "(name)", "doc": "Greet somebody.\n\nPolitely."},
@@ -203,3 +205,11 @@ def test_an_announced_address_that_is_invalid_does_not_end_a_listing(endpoint):
     gone.wait()
 
     assert not is_dead(Record("maths", "one", host=platform.node(), pid=gone.pid, endpoints={"rpc": endpoint}))
+
+
+def test_a_directory_that_does_not_answer_is_an_error_and_no_empty_list():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = {"DIRECTORY": f"local:{silent.getsockname()[1]}", "DIRECTORY_CACHE": "none"}
+
+        with pytest.raises(RemoteUnavailable, match="directory local"), looked_up(settings, 0.2):
+            pass

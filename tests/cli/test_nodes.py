@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.ports import free_port
+from zmqservices.cli import nodes
 from zmqservices.cli.nodes import NodeAnswer, summed
 from zmqservices.observability.histogram import Histogram
 
@@ -117,6 +118,33 @@ def test_the_instances_of_a_service_are_added_up():
     assert method["p99"] == pytest.approx(1.0, rel=0.065)
     assert method["queued_p99"] is None
     assert orders["calls"] == []
+
+
+def test_the_last_error_is_shown_with_its_age(capsys):
+    last = {"at": time.time() - 200.0, "type": "KeyError", "text": "old"}
+
+    nodes._show_stats(summed([node("orders", "one", [0.01], {"KeyError": 1}, last)], None), [])
+
+    assert "3 min ago: KeyError: old" in capsys.readouterr().out
+
+
+def test_info_tells_a_method_from_what_it_runs_for(capsys):
+    handler = {"kind": "event", "method": "send", "signature": "(order: dict) -> None", "what": "placed of orders"}
+    entrypoints = [
+        {**handler, "group": "mails.send:placed"},
+        {"kind": "rpc", "method": "ping", "signature": "()", "what": ""},
+        {"kind": "timer", "method": "tick", "signature": "()", "what": "every 60 s", "next": 3.21},
+    ]
+    instance = {"service": "mails", "instance": "m1", "class": "shop.Mails", "max_workers": 10, "dependencies": {}}
+    answer = {"version": "1.0", "python": "3.11", "pid": 7, "host": "blue", "uptime": 1.0}
+
+    nodes._show_info(answer, "tcp://127.0.0.1:1", [{**instance, "entrypoints": entrypoints}])
+
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "    event: send(order: dict) -> None  [placed of orders, group mails.send:placed]",
+        "    rpc: ping()",
+        "    timer: tick()  [every 60 s, next in 3.2 s]",
+    ]
 
 
 def test_the_calls_of_a_service_are_shown_with_the_service():

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from zmqservices.cli.main import main
 from zmqservices.cli.run import import_service
 from zmqservices.cli.services import import_services
 from zmqservices.exceptions import CommandError
@@ -79,6 +80,8 @@ def test_a_class_that_is_named_twice_runs_once():
         ("nowhere", "there is no module 'nowhere'"),
         ("nowhere.shop", "there is no module 'nowhere.shop'"),
         ("shop.nowhere", "there is no module 'shop.nowhere'"),
+        ("shpo", "there is no module 'shpo' in this folder or on the Python path; did you mean 'shop'?"),
+        ("package.shp", "did you mean 'package.shop'?"),
         ("shop:", "there is no class '' in the module 'shop'"),
         ("shop:Nobody", "there is no class 'Nobody' in the module 'shop'"),
         ("shop:instance", "a service is a class"),
@@ -132,3 +135,12 @@ def test_import_service_passes_on_the_import_error_of_an_inner_import(tmp_path, 
 
     with pytest.raises(ImportError, match="^No module named 'no_such_module_at_all'$"):
         import_service("needs_more")
+
+
+def test_schema_of_the_name_of_a_service_names_the_command_that_describes_one(capsys):
+    assert main(["schema", "some_orders"]) == 2
+    assert "no module 'some_orders'" in (said := capsys.readouterr().err)
+    assert said.endswith("; `zmqservices inspect some_orders` describes a service that runs\n")
+
+    assert main(["schema", "shop.nowhere"]) == 2
+    assert "inspect" not in capsys.readouterr().err

@@ -192,8 +192,8 @@ def test_a_filter_fits_services_instances_hosts_and_states(shop):
 
 def test_numbers_are_short():
     assert [rate(one) for one in (None, 0, 0.25, 12.34, 1234.5)] == ["-", "0", "0.2", "12.3", "1234"]
-    shown = [duration(one) for one in (None, 0.00012, 0.25, 2.5, 150, 10_000, 300_000)]
-    assert shown == ["-", "0.1 ms", "250 ms", "2.5 s", "2 m", "3 h", "3 d"]
+    shown = [duration(one) for one in (None, 0.000002, 0.00004, 0.00012, 0.25, 2.5, 150, 10_000, 300_000)]
+    assert shown == ["-", "0.01 ms", "0.04 ms", "0.1 ms", "250 ms", "2.5 s", "2 min", "3 h", "3 d"]
 
 
 def test_a_wide_terminal_shows_all_columns_and_a_narrow_one_the_needed_ones(shop):
@@ -451,6 +451,18 @@ def test_without_a_terminal_or_rich_the_command_says_what_to_do(capsys, monkeypa
     assert main(["top"]) == 2
 
     assert "pip install zmqservices[top]` brings it; --once and --json do without" in capsys.readouterr().err
+
+
+def test_a_filter_that_fits_nothing_is_told_with_the_name_that_was_probably_meant(capsys):
+    with registries() as (server,), closing(House(server.url)) as house:
+        announcing = house.open()
+        announcing.announce(record("one", service="orders", endpoints={"rpc": "tcp://127.0.0.1:1"}))
+        assert announcing.flush(30)
+
+        assert main(["top", "orderz", "--once", "--directory", server.url, "--interval", "0.1", "--timeout", "5"]) == 0
+
+    said = capsys.readouterr()
+    assert said.out == "" and "nothing has 'orderz' in its name; did you mean 'orders'? directory" in said.err
 
 
 def test_an_empty_cluster_shows_no_rows(capsys):

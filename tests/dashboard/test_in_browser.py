@@ -128,6 +128,8 @@ def change_dead_letters(page, shop, url, reading_url):
     # With --operate one is dropped, if the user confirms that, and one requeued.
     page.go(url)
     open_dead_letters(page, count=2)
+    oldest = "[...document.querySelectorAll('#panel .facts div')].find((one) => one.textContent.startsWith('oldest'))"
+    assert page.run(f"{oldest}.textContent") == "oldest–", "nothing waits"
     page.run(HALF_DONE)
     page.run("document.querySelector('#panel .letter button').click()")
     page.until("document.querySelector('#panel .note')?.textContent === '1 requeued'")

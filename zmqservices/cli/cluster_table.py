@@ -28,16 +28,18 @@ def rate(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time in short: 12 ms, 1.5 s, 3 m, 2 h, 5 d; "-" if it is not known."""
+    """A time in short: 0.04 ms, 12 ms, 1.5 s, 3 min, 2 h, 5 d; "-" if it is not known."""
     if seconds is None:
         return "-"
+    if 0 < seconds < 0.0001:
+        return f"{max(seconds * 1000, 0.01):.2f} ms"
     if seconds < 0.01:
         return f"{seconds * 1000:.1f} ms"
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 100:
         return f"{seconds:.1f} s"
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"

@@ -12,7 +12,7 @@ from zmqservices.cli.fullhelp import FullHelp
 from zmqservices.cli.jsontext import to_json
 from zmqservices.cli.listing import as_json, columns, timeout
 from zmqservices.cli.options import Flags, takes_settings
-from zmqservices.cli.publishers import ask_all, journal, publishers
+from zmqservices.cli.publishers import ask_all, check_group, journal, publishers
 from zmqservices.exceptions import CommandError
 from zmqservices.log_helpers import escaped_lines
 
@@ -59,7 +59,10 @@ def letters_ls_command(source: str, group: str | None, flags: Flags, as_json: bo
 
 def _letters(flags: Flags, source: str, group: str | None, timeout: float, limit: int) -> list[dict[str, Any]]:
     with publishers(flags, source, timeout) as found:
-        return [letter for _, answer in ask_all(found, "dead_letters", group, limit) for letter in answer]
+        letters = [letter for _, answer in ask_all(found, "dead_letters", group, limit) for letter in answer]
+        if group is not None and not letters:
+            check_group(found, group)
+        return letters
 
 
 @dead_letters_command.command("show")

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 
+#: The most names of services that a finding lists.
+NAMED = 10
 #: Two clocks that differ by more seconds than these are worth a warning, or an error.
 SKEW, MUCH_SKEW = 1.0, 30.0
 
@@ -71,7 +73,7 @@ def of_registry(address: str, problem: str, others_answer: bool) -> Finding:
     """One of the servers of the directory. `problem`: why it cannot be connected to."""
     if not problem:
         return Finding("directory", OK, f"{address} accepts connections")
-    mend = "start it, or correct DIRECTORY; a firewall may be between"
+    mend = "start the server there, or correct DIRECTORY; a firewall may be between"
     if others_answer:
         text = f"{address} cannot be reached: {problem}"
         return Finding("directory", WARNING, text, f"{mend}. Other servers of the directory answer meanwhile")
@@ -89,9 +91,7 @@ def of_directory(url: str, seconds: float | None, instances: int, is_hosted_here
 
 
 def of_node(address: str, services: str, problem: str) -> Finding:
-    """Judge the answer of a node. `problem`: why it did not answer."""
-    if not problem:
-        return Finding("nodes", OK, f"{address} ({services}) answers")
+    """Judge a node that did not answer. `problem`: the reason."""
     if problem.startswith("Forbidden"):
         mend = "run the checks with a certificate that has --administers node:operators"
     else:
@@ -99,11 +99,39 @@ def of_node(address: str, services: str, problem: str) -> Finding:
     return Finding("nodes", WARNING, f"{address} ({services}) does not answer: {problem:.200}", mend)
 
 
+def of_answers(services: Iterable[str], count: int) -> Finding:
+    """Say that `count` nodes answer, with the names of their services."""
+    names = sorted(set(services))
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return Finding("nodes", OK, f"{_nodes(count)} answer{'s' * (count == 1)} ({', '.join(names[:NAMED])}{more})")
+
+
+def of_clocks(count: int, within: float) -> Finding:
+    """Say that the clocks of `count` nodes agree with this one to within so many seconds."""
+    which = "the clock of 1 node agrees" if count == 1 else f"the clocks of {count} nodes agree"
+    return Finding("clock", OK, f"{which} with this host's to within {within:.1f} s")
+
+
+def of_certificates(count: int, days_left: float) -> Finding:
+    """Say that the certificates of `count` nodes are valid for at least so many days."""
+    which = "the certificate of 1 node is" if count == 1 else f"the certificates of {count} nodes are"
+    return Finding("certificates", OK, f"{which} valid for at least {days_left:.0f} more days")
+
+
+def _nodes(count: int) -> str:
+    return "1 node" if count == 1 else f"{count} nodes"
+
+
+def clock_error(skew: float, uncertainty: float) -> float:
+    """The seconds to within which two clocks are known to agree; see `of_clock`."""
+    return max(abs(skew), uncertainty, 0.1)
+
+
 def of_clock(peer: str, skew: float, uncertainty: float) -> Finding:
     """`skew`: seconds by which the peer's clock is ahead of this one, give or take `uncertainty` seconds."""
     surely = abs(skew) - uncertainty
     if surely <= SKEW:
-        within = max(abs(skew), uncertainty, 0.1)
+        within = clock_error(skew, uncertainty)
         return Finding("clock", OK, f"the clock of {peer} agrees with this host's to within {within:.1f} s")
     level = ERROR if surely > MUCH_SKEW else WARNING
     which = "ahead of" if skew > 0 else "behind"

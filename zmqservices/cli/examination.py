@@ -266,22 +266,40 @@ def problem_of_connecting(host: str, port: int, timeout: float) -> str:
 
 
 def of_nodes(answers: list[NodeAnswer]) -> Iterator[Finding]:
-    """Check the answers of nodes to `info`: whether they answered, their clocks, versions and certificates."""
-    versions: Counter[str] = Counter()
+    """Check the answers of nodes to `info`: whether they answered, their clocks, versions and certificates.
+
+    Each fault is a finding of its own. What is in order is told of all nodes together, so that no fault is lost among it.
+    """
+    told = [one for one in answers if one.answer is not None]
+    clocks: list[float] = []
+    certificates: list[float] = []
     for one in answers:
-        yield diagnosis.of_node(one.address, ", ".join(one.services), one.problem)
         if one.answer is None:
+            yield diagnosis.of_node(one.address, ", ".join(one.services), one.problem)
             continue
-        versions[one.answer.get("version", "")] += 1
         if "at" in one.answer:
             # The node read its clock at some time between the question and the answer.
-            skew = one.answer["at"] - (one.asked_at + one.seconds / 2)
-            yield diagnosis.of_clock(f"{one.answer.get('host')} ({one.address})", skew, one.seconds / 2)
-        certificate = one.answer.get("certificate")
-        if certificate:
-            yield diagnosis.of_certificate(certificate["name"], certificate["days_left"])
-    if versions:
-        yield diagnosis.of_versions(_own_version(), versions)
+            skew, uncertainty = one.answer["at"] - (one.asked_at + one.seconds / 2), one.seconds / 2
+            clock = diagnosis.of_clock(f"{one.answer.get('host')} ({one.address})", skew, uncertainty)
+            if clock.level == diagnosis.OK:
+                clocks.append(diagnosis.clock_error(skew, uncertainty))
+            else:
+                yield clock
+        shown = one.answer.get("certificate")
+        if shown:
+            certificate = diagnosis.of_certificate(shown["name"], shown["days_left"])
+            if certificate.level == diagnosis.OK:
+                certificates.append(shown["days_left"])
+            else:
+                yield certificate
+    if told:
+        yield diagnosis.of_answers((name for one in told for name in one.services), len(told))
+    if clocks:
+        yield diagnosis.of_clocks(len(clocks), max(clocks))
+    if certificates:
+        yield diagnosis.of_certificates(len(certificates), min(certificates))
+    if told:
+        yield diagnosis.of_versions(_own_version(), Counter(one.answer.get("version", "") for one in told if one.answer))
 
 
 def _own_version() -> str:

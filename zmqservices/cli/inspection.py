@@ -10,8 +10,8 @@ import click
 from zmqservices.cli import complete
 from zmqservices.cli.alive import DEAD
 from zmqservices.cli.jsontext import to_json
-from zmqservices.cli.listing import as_json, columns, did_you_mean, looked_up, services_of, state_of, timeout
-from zmqservices.cli.nodes import NodeAnswer, ask, nodes_of
+from zmqservices.cli.listing import as_json, columns, did_you_mean, looked_up, services_of, state_of
+from zmqservices.cli.nodes import NodeAnswer, ask, nodes_of, timeout_option
 from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.constants import LISTED_ENTRYPOINTS_TAG as ENTRYPOINTS
 from zmqservices.exceptions import UnknownService
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("service", shell_complete=complete.services)
 @takes_settings
 @as_json
-@timeout
+@timeout_option
 def inspect_command(service: str, flags: Flags, as_json: bool, timeout: float) -> None:
     """Show one service: its methods, routes, timers and handlers, its dependencies and its instances.
 

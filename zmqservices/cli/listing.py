@@ -83,14 +83,15 @@ def looked_up(settings: dict[str, Any], timeout: float) -> Iterator[Any]:
     """A client of the directory during a block. This process never hosts the directory, since it soon ends.
 
     If the directory does not answer, the client has the last view from the disk. Raises RemoteUnavailable if there is none
-    either. An empty view of `local:` is no error: no service runs on this machine.
+    either. It is no error if no process hosts `local:`: no service runs on this machine.
     """
     directory = directory_of(settings)
     directory.start()
     try:
-        has_answered = directory.wait_ready(min(timeout, NO_HOST_TIMEOUT) if nobody_hosts(directory.capabilities) else timeout)
+        has_no_host = nobody_hosts(directory.capabilities)
+        has_answered = directory.wait_ready(min(timeout, NO_HOST_TIMEOUT) if has_no_host else timeout)
         knows_some = bool(directory.view().records)
-        if not has_answered and not knows_some and not directory.capabilities.is_hosted_by_clients:
+        if not has_answered and not knows_some and not has_no_host:
             raise RemoteUnavailable(directory.describe())
         if not has_answered and knows_some:
             click.echo(f"the directory does not answer, so this is its last known state: {directory.describe()}", err=True)

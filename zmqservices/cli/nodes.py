@@ -184,10 +184,11 @@ def _show_info(answer: dict[str, Any], address: str, instances: list[dict[str, A
     for instance in instances:
         click.echo(f"  {instance['service']} {instance['instance']}: {instance['class']}, {instance['max_workers']} workers")
         for entrypoint in instance["entrypoints"]:
-            group = f", group {entrypoint['group']}" if entrypoint.get("group") else ""
-            after = f", next in {entrypoint['next']:.1f} s" if entrypoint.get("next") is not None else ""
+            runs_for = [entrypoint["what"]] if entrypoint["what"] else []
+            runs_for += [f"group {entrypoint['group']}"] if entrypoint.get("group") else []
+            runs_for += [f"next in {entrypoint['next']:.1f} s"] if entrypoint.get("next") is not None else []
             called = f"{entrypoint['method']}{entrypoint.get('signature', '')}"
-            click.echo(escaped(f"    {entrypoint['kind']}: {called} {entrypoint['what']}{group}{after}".rstrip()))
+            click.echo(escaped(f"    {entrypoint['kind']}: {called}{'  [' + ', '.join(runs_for) + ']' if runs_for else ''}"))
         for name, kind in instance["dependencies"].items():
             click.echo(escaped(f"    needs {name}: {kind}"))
 
@@ -305,7 +306,7 @@ def _show_stats(told: list[dict[str, Any]], happenings: list[tuple[str, ...]]) -
             rows.append((
                 f"{service['service']} x{service['instances']}", name, method.get("kind", "-"), str(method.get("count", 0)),
                 str(sum(method.get("errors", {}).values())), _duration(method.get("p50")), _duration(method.get("p99")),
-                _duration(method.get("queued_p99")), "-" if last is None else f"{last['type']}: {last['text'][:LONGEST_ERROR]}",
+                _duration(method.get("queued_p99")), "-" if last is None else _error(last),
             ))  # fmt: skip
     calls = [("CALLER", "CALLS", "COUNT", "ERRORS", "P50", "P99")]
     for service in told:
@@ -330,6 +331,12 @@ def _show_stats(told: list[dict[str, Any]], happenings: list[tuple[str, ...]]) -
             click.echo()
         since = min(service["since"] for service in told)
         click.echo(f"counted for {time.time() - since:.0f} s")
+
+
+def _error(last: dict[str, Any]) -> str:
+    from zmqservices.cli.cluster_table import duration  # Imported here: it imports gevent.
+
+    return f"{duration(max(0.0, time.time() - last['at']))} ago: {last['type']}: {last['text'][:LONGEST_ERROR]}"
 
 
 def _duration(seconds: float | None) -> str:

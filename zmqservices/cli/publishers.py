@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zmqservices.cli.listing import looked_up
+from zmqservices.cli.listing import did_you_mean, looked_up
 from zmqservices.cli.options import Flags
 from zmqservices.exceptions import BadRequest, CommandError, RemoteUnavailable, RpcTimeout, UnknownService
 from zmqservices.observability.node_address import NodeAddress
@@ -54,18 +54,24 @@ def publishers(flags: Flags, source: str | None, timeout: float) -> Iterator[lis
     """All publishers of `source` (None: of any). Raises UnknownService when `source` has no publisher."""
     settings = flags.setup()
     with looked_up(settings, timeout) as directory:
-        found = [
-            RemotePublisher(seen.record, settings, timeout)
-            for seen in directory.view().records.values()
-            if seen.record.service.startswith(PREFIX) and source in (None, seen.record.service.removeprefix(PREFIX))
-        ]
+        listed = [seen.record for seen in directory.view().records.values() if seen.record.service.startswith(PREFIX)]
+        found = [RemotePublisher(one, settings, timeout) for one in listed if source in (None, one.service.removeprefix(PREFIX))]
         if source is not None and not found:
+            mend = did_you_mean(source, {one.service.removeprefix(PREFIX) for one in listed})
             raise UnknownService(
                 source,
-                f"no publisher of its events is listed; if one left journals behind, `zmqservices relay DIR` serves them; "
+                f"no publisher of its events is listed; {mend}if one left journals behind, `zmqservices relay DIR` serves them; "
                 f"{directory.describe()}",
             )
     yield sorted(found, key=lambda one: (one.source, one.record.instance))
+
+
+def check_group(found: list[RemotePublisher], group: str) -> None:
+    """Raises CommandError, with the name that was probably meant, if none of these publishers knows the group."""
+    journals = [journal for _, answer in ask_all(found, "stats") for journal in answer["journals"]]
+    known = {str(one["group"]) for journal in journals for one in journal["groups"]}
+    if group not in known:
+        raise CommandError(f"there is no group {group!r}; {did_you_mean(group, known)}".rstrip("; "))
 
 
 def ask_all(found: list[RemotePublisher], method: str, /, *args: object, **kwargs: object) -> list[tuple[RemotePublisher, Any]]:

@@ -46,5 +46,11 @@ def _documents(service: str, wanted: str | None) -> list[dict[str, Any]]:
     except ImportError as error:
         raise CommandError(str(error)) from error
     makers = [maker for name, maker in (("openapi", schema.openapi), ("asyncapi", schema.asyncapi)) if wanted in (None, name)]
-    made = [maker(cls) for cls in import_service(service) for maker in makers]
+    try:
+        classes = import_service(service)
+    except CommandError as error:
+        if not service.isidentifier():
+            raise
+        raise CommandError(f"{error}; `zmqservices inspect {service}` describes a service that runs") from error
+    made = [maker(cls) for cls in classes for maker in makers]
     return [document for document in made if document is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -48,12 +49,24 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise CommandError(f"there is no module {name!r} in this folder or on the Python path") from error
+            hint = _near_module(name, error.name)
+            raise CommandError(f"there is no module {name!r} in this folder or on the Python path{hint}") from error
         raise
     except (ValueError, TypeError) as error:
         if not name or name.startswith("."):
             raise _broken(name, error) from error
         raise
+
+
+def _near_module(name: str, missing: str) -> str:
+    """A hint at the module that was probably meant. `missing`: the part of `name` that was not found."""
+    import difflib
+    import pkgutil
+
+    package, _, last = missing.rpartition(".")
+    folders = getattr(sys.modules.get(package), "__path__", ()) if package else (str(Path.cwd()),)
+    near = difflib.get_close_matches(last, [one.name for one in pkgutil.iter_modules(list(folders))], n=1)
+    return f"; did you mean {package + '.' * bool(package) + near[0] + name[len(missing):]!r}?" if near else ""
 
 
 def _broken(name: str, error: Exception) -> CommandError:

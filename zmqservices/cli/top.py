@@ -14,7 +14,7 @@ import click
 from zmqservices import configuration
 from zmqservices.cli import complete
 from zmqservices.cli.jsontext import to_json
-from zmqservices.cli.listing import looked_up
+from zmqservices.cli.listing import did_you_mean, looked_up
 from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.cli.top_view import TopView
 from zmqservices.exceptions import CommandError
@@ -116,7 +116,9 @@ def _print(watch: NodeWatch, view: TopView, interval: float, as_json: bool) -> N
             if row.problem:
                 click.echo(escaped(f"{row.instance or row.service}: {row.problem}"), err=True)
     else:
-        click.echo(f"nothing to show; {watch.describe()}", err=True)
+        known = {service.service for service, _ in watch.rows()}
+        what = f"nothing has {view.wanted!r} in its name; {did_you_mean(view.wanted, known)}" if known else "nothing to show; "
+        click.echo(f"{what}{watch.describe()}", err=True)
 
 
 def _show(watch: NodeWatch, view: TopView, interval: float, screen: TopScreen, about: str) -> None:

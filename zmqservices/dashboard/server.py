@@ -52,7 +52,7 @@ class Dashboard:
             sock = listen(self._bind_address, reuse_port=False)
         except ConfigurationError as error:
             raise CommandError(
-                f"the dashboard cannot listen at {self._bind_address}: {error.__cause__ or error}; --port 0 takes any free port"
+                f"the dashboard cannot listen at {self._bind_address}: {_reason(error)}; --port 0 takes any free port"
             ) from error
         host, port = sock.getsockname()[:2]
         environ = {"SERVER_NAME": host, "SERVER_PORT": str(port)}
@@ -69,3 +69,8 @@ class Dashboard:
             self._server.close()
             self._server.pool.kill(block=True, timeout=CLOSING_TIMEOUT)
         self.collector.stop()
+
+
+def _reason(error: ConfigurationError) -> str:
+    cause = error.__cause__
+    return cause.strerror.lower() if isinstance(cause, OSError) and cause.strerror else str(cause or error)

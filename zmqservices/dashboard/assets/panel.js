@@ -317,7 +317,7 @@ function eventParts(panel) {
   if (!one) return [h("p", {}, "No such group is known now.")];
   return [
     h("p", {}, "To ", h("button", {type: "button", class: "link", "data-key": "to", onclick: () => panel.openOther({kind: "service", service: one.to})}, one.to), ", group ", h("code", {}, one.group)),
-    facts([["handled", show.rate(one.rate)], ["p99", show.duration(one.p99)], ["failed", show.rate(one.errors)], ["waiting", show.count(one.waiting)], ["oldest", show.age(one.oldest_age)], ["in flight", show.count(one.in_flight)], ["members", show.count(one.members)], ["dead letters", show.count(one.dead_letters)]]),
+    facts([["handled", show.rate(one.rate)], ["p99", show.duration(one.p99)], ["failed", show.rate(one.errors)], ["waiting", show.count(one.waiting)], ["oldest", one.waiting ? show.age(one.oldest_age) : "–"], ["in flight", show.count(one.in_flight)], ["members", show.count(one.members)], ["dead letters", show.count(one.dead_letters)]]),
     letters === null ? (panel.problem ? "" : h("p", {class: "waiting"}, "Asking the publishers…")) : lettersPart(panel, letters, operate),
   ];
 }
