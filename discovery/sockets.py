@@ -31,6 +31,8 @@ HIGH_WATER = 5000
 _HANDSHAKE_FAILED = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
+ACCEPTED, DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
+_EVENT = struct.Struct("=Hi")
 #: The monitor events that a client's connection needs.
 _EVENTS = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | _HANDSHAKE_FAILED
 
@@ -124,9 +126,9 @@ def monitor_of(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
     return _monitor_of(socket, _EVENTS)
 
 
-def handshake_monitor_of(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
-    """A socket that becomes readable when a handshake with `socket` fails."""
-    return _monitor_of(socket, _HANDSHAKE_FAILED)
+def server_monitor_of(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """A socket that becomes readable when a bound `socket` accepts or loses a connection, or a handshake with it fails."""
+    return _monitor_of(socket, ACCEPTED | DISCONNECTED | _HANDSHAKE_FAILED)
 
 
 def _monitor_of(socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
@@ -155,11 +157,18 @@ def close_monitored(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None
 
 def monitored_event(monitor: zmq.Socket[bytes]) -> int | None:
     """The next waiting event, or None."""
+    found = monitored(monitor)
+    return None if found is None else found[0]
+
+
+def monitored(monitor: zmq.Socket[bytes]) -> tuple[int, int] | None:
+    """The next waiting event and its value, which is the descriptor for ACCEPTED and DISCONNECTED; None if none waits."""
     try:
         frames = monitor.recv_multipart(zmq.NOBLOCK)
     except zmq.Again:
         return None
-    return int(struct.unpack("=HI", frames[0])[0])
+    event, value = _EVENT.unpack(frames[0])
+    return event, value
 
 
 def is_handshake_failure(event: int) -> bool:
@@ -201,6 +210,14 @@ def receive_message(
         if len(frames) <= most:
             frames.append(frame)
     return first, frames
+
+
+def descriptor_of(frame: zmq.Frame) -> int:
+    """The descriptor of the connection that a message came over; -1 if ZeroMQ does not say."""
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1
 
 
 def address_of(frame: zmq.Frame) -> str:

@@ -73,6 +73,7 @@ MAX_CALLS_PER_CLIENT_CONFIG_KEY = "max_calls_per_client"
 MAX_UNREAD_BYTES_CONFIG_KEY = "max_unread_bytes"
 HANDSHAKES_PER_SECOND_CONFIG_KEY = "handshakes_per_second"
 MAX_HELLO_SIZE_CONFIG_KEY = "max_hello_size"
+HELLO_TIMEOUT_CONFIG_KEY = "hello_timeout"
 MAX_FAULTS_PER_SECOND_CONFIG_KEY = "max_faults_per_second"
 MAX_HEADERS_CONFIG_KEY = "max_headers"
 MAX_HEADERS_SIZE_CONFIG_KEY = "max_headers_size"
@@ -118,6 +119,9 @@ DEFAULT_MAX_UNREAD_BYTES = 128 * 1024 * 1024
 DEFAULT_HANDSHAKES_PER_SECOND = 500
 #: The most bytes of a message that is decoded before its sender has said HELLO.
 DEFAULT_MAX_HELLO_SIZE = 64 * 1024
+#: Seconds for which a connection may be without a valid HELLO. A client in a plain thread sends none between its calls, over a
+#: link that was lost and has come back. When it is cut off it connects again, and this should not happen often.
+DEFAULT_HELLO_TIMEOUT = 300.0
 #: Messages of one client in a second that are none of the protocol, before what it sends is dropped for a while. An honest client
 #: sends none, or few at once before it reads the answer to the first.
 DEFAULT_MAX_FAULTS_PER_SECOND = 20

@@ -46,6 +46,7 @@ class ChangeFeed:
         send: Send,
         clock: Callable[[], float] = monotonic,
         limits: RegistryLimits | None = None,
+        on_end: Callable[[bytes], object] = lambda peer: None,
     ) -> None:
         self._limits = limits = limits or RegistryLimits()
         self._too_many_names = f"this registry is full: its subscribers ask for {limits.max_watched_names} names"
@@ -53,6 +54,8 @@ class ChangeFeed:
         self._table = table
         self._notes = notes
         self._send_to = send
+        #: Called with each connection that has ended, or to which nothing more is sent.
+        self._on_end = on_end
         self._clock = clock
         self.clients: dict[bytes, SubscriberConnection] = {}
         self.subscribers: dict[bytes, TrackedSubscriber] = {}
@@ -299,6 +302,7 @@ class ChangeFeed:
         client = self.clients.get(peer)
         if client is not None:
             client.is_refused = True
+            self._on_end(peer)
             self._send(peer, protocol.encode(protocol.Refused(0, f"{reason}; connect again")))
 
     def cut_off(self, peer: bytes, reason: str) -> None:
@@ -316,6 +320,7 @@ class ChangeFeed:
         if sent is None:
             self._unsubscribe(peer)
             self.clients.pop(peer, None)
+            self._on_end(peer)
         client = self.clients.get(peer)
         if sent and client is not None and client.sent(len(frame)):
             token = client.new_token()

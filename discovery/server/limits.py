@@ -54,6 +54,7 @@ class RegistryLimits:
     max_faults_per_second: int = _limit(
         MOST_PER_SECOND, "The most faulty messages of one process in a second. After more, what it sends is dropped for 10 s."
     )
+    hello_timeout: int = _limit(30, "The most seconds in which a new connection must make a valid request.")
     handshakes_per_second: int = _limit(zap.PER_SECOND, "The most new connections per second, with --security.")
 
     def __post_init__(self) -> None:

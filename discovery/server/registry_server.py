@@ -21,8 +21,8 @@ from discovery.notes import NoteStore
 from discovery.security import exposure
 from discovery.security.keys import Keys
 from discovery.server.admission import Admission
+from discovery.server.connections import RegistryConnections
 from discovery.server.feed import ChangeFeed
-from discovery.server.handshakes import FailedHandshakes
 from discovery.server.limits import RegistryLimits
 from discovery.server.request_guard import RequestGuard
 from discovery.server.requests import NOTE_AHEAD, RequestHandlers
@@ -121,29 +121,28 @@ class RegistryServer:
 
     def _run(self) -> None:
         socket: zmq.Socket[bytes] | None = None
-        failed_handshakes: FailedHandshakes | None = None
+        connections: RegistryConnections | None = None
         try:
             socket = sockets.registry_socket(self.bind, self._keys, self._limits.handshakes_per_second)
             socket.bind(self.bind)
             self.url = socket.getsockopt_string(zmq.LAST_ENDPOINT)
-            if self._keys is not None:
-                failed_handshakes = FailedHandshakes(socket, self.url)
+            connections = RegistryConnections(socket, self.url, self._limits.hello_timeout, self._keys is not None)
         except (zmq.ZMQError, OSError) as exc:
             self.error = exc
         self._bound.set()
         try:
             if self._on_bound is not None:
                 self._on_bound(self.error)
-            if socket is not None and self.error is None:
-                self._serve(socket, failed_handshakes)
+            if socket is not None and connections is not None and self.error is None:
+                self._serve(socket, connections)
         finally:
-            if failed_handshakes is not None:
-                failed_handshakes.close()
+            if connections is not None:
+                connections.close()
             if socket is not None:
                 socket.close(LINGER_MS)
             self._wakeup.close()
 
-    def _serve(self, socket: zmq.Socket[bytes], failed_handshakes: FailedHandshakes | None) -> None:
+    def _serve(self, socket: zmq.Socket[bytes], connections: RegistryConnections) -> None:
         _log.info("registry %s serves at %s", self.boot_id, self.url)
         if self._warning:
             _log.warning("%s", self._warning)
@@ -154,8 +153,10 @@ class RegistryServer:
             limits.max_record_bytes_of_connection,
         )  # fmt: skip
         self._feed = feed = ChangeFeed(
-            self.boot_id, self._table, self._notes, lambda peer, frame: sockets.try_send(socket, [peer, frame]), limits=limits
-        )
+            self.boot_id, self._table, self._notes, lambda peer, frame: sockets.try_send(socket, [peer, frame]), limits=limits,
+            on_end=connections.hide,
+        )  # fmt: skip
+        self._connections = connections
         self._handlers = RequestHandlers(self._table, self._notes, feed, limits)
         self._guard = None
         if self._keys is not None and self._admission is not None:
@@ -164,8 +165,7 @@ class RegistryServer:
         poller = zmq.Poller()
         poller.register(socket, zmq.POLLIN)
         poller.register(self._wakeup.fd, zmq.POLLIN)
-        if failed_handshakes is not None:
-            poller.register(failed_handshakes.monitor, zmq.POLLIN)
+        poller.register(connections.monitor, zmq.POLLIN)
         heartbeat_at, expired_at, warming = now, now, True
         expire_notes_at, look_at = now, now + CHECK_CLIENTS_INTERVAL
         accepting = AcceptGuard(self.url, _log.warning)
@@ -181,8 +181,10 @@ class RegistryServer:
             # Messages come before leases: after a pause of this process, renewals wait in the socket.
             is_drained = socket not in ready or self._take_messages(socket)
             now = time.monotonic()
-            if failed_handshakes is not None and failed_handshakes.monitor in ready:
-                failed_handshakes.look(now)
+            if connections.monitor in ready:
+                connections.read(now)
+            if is_drained:
+                connections.end_silent(now)
             if is_drained or now - expired_at > CHECK_LEASES_WITHIN:
                 expired_at = now
                 feed.push(self._table.expire(now))
@@ -232,6 +234,9 @@ class RegistryServer:
                 if self._guard is not None and not self._guard.admits(frames[0], first, decoded):
                     continue
                 self._handlers.handle(frames[0], decoded, now, len(frames[1]))
+                client = self._feed.clients.get(frames[0])
+                if client is not None and not client.is_refused:
+                    self._connections.show(frames[0], first, now)
             except Exception as exc:
                 # Whatever one client sends, the registry must go on serving the others.
                 self._refuse_junk(frames[0], sockets.address_of(first), exc, now)

@@ -44,6 +44,14 @@ def test_a_message_before_the_hello_has_a_limit_that_leaves_room_for_a_certifica
         Settings.read({"max_hello_size": 2047})
 
 
+def test_the_time_for_a_hello_has_a_default_and_takes_a_number_of_seconds():
+    assert Settings.read({}).sockets.hello_timeout == 300.0
+    assert Settings.read({"hello_timeout": 1.5}).sockets.hello_timeout == 1.5
+    for wrong, mend in (("long", "a number is needed"), (0, "it must be 1 or more")):
+        with pytest.raises(ConfigurationError, match=f"hello_timeout is {wrong!r}; {mend}"):
+            Settings.read({"hello_timeout": wrong})
+
+
 def test_handshakes_beyond_the_rate_are_refused_for_now():
     request = [b"1.0", b"1", b"zmqservices", b"127.0.0.1", b"", b"CURVE", bytes(32)]
     pace = HandshakePace(2, 3, 0.0)

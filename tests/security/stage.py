@@ -35,6 +35,7 @@ class Stranger:
     """A peer made by hand: a DEALER with these keys, or with none, that says what it likes."""
 
     def __init__(self, endpoint, pair=None, server_key=None):
+        self._is_over = False
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = 0
@@ -67,9 +68,16 @@ class Stranger:
                 return False
         raise AssertionError(f"no handshake within {timeout} s")
 
+    def has_ended(self):
+        """Whether the connection, once it was there, has ended."""
+        while not self._is_over and self._monitor.poll(0):
+            self._is_over = recv_monitor_message(self._monitor)["event"] in FAILED
+        return self._is_over
+
     def say(self, *messages):
         for message in messages:
-            self._socket.send(envelope.encode(message))
+            if not self._is_over:
+                self._socket.send(envelope.encode(message))
 
     def hear(self, timeout=30.0):
         """The next message."""

@@ -20,13 +20,15 @@ from discovery import open_directory
 from discovery.security.certificates import SignedCertificate
 from discovery.security.keys import Keys
 from discovery.security.signing import new_node_keys, sign
+from discovery.server.limits import RegistryLimits
+from discovery.server.registry_server import RegistryServer
 from tests.security.stage import Stranger
 from tests.stage import until
 from zmqservices.containers import ServiceContainer
 from zmqservices.rpc import rpc
 from zmqservices.standalone.rpc import ServiceRpcProxy
 from zmqservices.wire.envelope import message_of
-from zmqservices.wire.messages import MAJOR, MINOR, Batch, Call, Error, Hello, Result, Welcome
+from zmqservices.wire.messages import MAJOR, MINOR, Batch, Call, Error, Hello, Ping, Result, Welcome
 
 MEGABYTE = 1024 * 1024
 
@@ -358,3 +360,37 @@ def test_a_peer_that_says_hello_without_end_is_not_heard(cluster, maths):
 
     assert len(answers) == 22
     honest_call(maths[2])
+
+
+def test_a_peer_with_a_key_and_no_certificate_is_let_go_at_a_service_and_at_a_registry(cluster, start):
+    """Any pair of keys passes the handshake. Silence, PINGs, and HELLOs that are refused keep no connection."""
+
+    class Quiet(Maths):
+        name = "quiet"
+
+    start(Quiet, {**cluster.node("server", serves="quiet"), "hello_timeout": 1})
+    settings = cluster.node("client", calls="quiet")
+    with open_directory(cluster.registry.url, namespace=None, keys=Keys.read(cluster.keys("reader"))) as directory:
+        until(lambda: directory.service("quiet"), 30)
+        record = directory.service("quiet")[0].record
+    door = record.endpoints["rpc"], bytes.fromhex(record.public_key)
+    closed = RegistryServer(
+        "tcp://127.0.0.1:0", keys=Keys.read(cluster.folder / "registry"), limits=RegistryLimits(hello_timeout=1)
+    )
+    closed.start()
+    try:
+        closed.wait_bound(60.0)
+        with ServiceRpcProxy("quiet", settings) as client, ExitStack() as stack:
+            assert client.add(2, 3) == 5
+            peers = [stack.enter_context(stranger(door, new_node_keys())) for _ in range(3)]
+            peers.append(stack.enter_context(stranger((closed.url, closed._keys.pair.public), new_node_keys())))
+            peers[1].say(hello(None))
+            end = time.monotonic() + 30
+            while not all(peer.has_ended() for peer in peers):
+                assert time.monotonic() < end
+                peers[2].say(Ping(1))
+                gevent.sleep(0.05)
+
+            assert client.add(2, 3) == 5
+    finally:
+        closed.stop(blocking=True)

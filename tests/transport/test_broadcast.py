@@ -12,7 +12,14 @@ import pytest
 
 from tests.system.hostile_messages import GREETING, frame, ready
 from zmqservices.exceptions import ConfigurationError
-from zmqservices.transport import BroadcastPublisher, BroadcastSubscriber, SocketOptions, Sockets, addresses
+from zmqservices.transport import (
+    BroadcastPublisher,
+    BroadcastSubscriber,
+    SocketOptions,
+    Sockets,
+    addresses,
+    broadcast_connections,
+)
 from zmqservices.transport import broadcast as module
 from zmqservices.transport import sockets as sockets_module
 from zmqservices.transport.blocking import BlockingReactor
@@ -215,7 +222,7 @@ def test_connections_that_end_with_long_topics_take_none_of_the_reactors_time(lo
 
 
 def test_broadcasts_that_have_no_room_are_told_to_their_sender(reactor, sockets, crowd, monkeypatch):
-    monkeypatch.setattr(module, "_relay", lambda inner, public: stuck.append((inner, public)))
+    monkeypatch.setattr(module, "_relay", lambda *sockets: stuck.append(sockets))
     monkeypatch.setattr(module, "start_thread", lambda run: run())
     stuck = []
     broadcast = reactor.run(BroadcastPublisher, reactor, sockets, "tcp://127.0.0.1:0", crowd)
@@ -226,3 +233,35 @@ def test_broadcasts_that_have_no_room_are_told_to_their_sender(reactor, sockets,
     reactor.run(broadcast.close)
     for end in stuck[0]:
         end.close()
+
+
+# --- connections that use up descriptors --------------------------------------------------------------------------------
+
+
+def test_the_oldest_connections_of_the_host_with_the_most_are_too_many():
+    hosts = {1: "10.0.0.1", 2: "10.0.0.2", 3: "10.0.0.1", 4: "10.0.0.3", 5: "10.0.0.1", 6: "10.0.0.2"}
+
+    assert broadcast_connections.crowded(hosts, 0) == []
+    assert broadcast_connections.crowded(hosts, 1) == [1]
+    assert broadcast_connections.crowded(hosts, 3) in ([1, 2, 3], [1, 3, 2])
+    assert sorted(broadcast_connections.crowded(hosts, 9)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_connections_beyond_half_of_the_descriptors_are_ended(reactor, sockets, crowd, until, monkeypatch, caplog):
+    monkeypatch.setattr(broadcast_connections, "share_of_descriptors", lambda part: 3)
+    monkeypatch.setattr(broadcast_connections, "LOOK_INTERVAL", 0.05)
+    broadcast = reactor.run(BroadcastPublisher, reactor, sockets, "tcp://127.0.0.1:0", crowd)
+    opened = []
+    try:
+        for _ in range(5):
+            opened.append(socket.create_connection(addresses.parse(broadcast.endpoint), 20))
+            opened[-1].sendall(GREETING + ready(b"SUB"))
+            opened[-1].setblocking(False)
+
+        until(lambda: sum(map(has_ended, opened)) == 2)
+
+        assert "ended 2 connection(s)" in caplog.text and "the last one of 127.0.0.1: there may be 3, half of" in caplog.text
+    finally:
+        for one in opened:
+            one.close()
+        reactor.run(broadcast.close)

@@ -250,7 +250,7 @@ def test_what_a_blocked_peer_sends_is_dropped_whatever_its_frames(stand: Stand) 
     admit = router._admit
 
     def block() -> None:
-        del router.clients[routing_id]
+        router.forget(routing_id)
         router.blocked.add(routing_id)
         router._admit = lambda id: (dropped.append(id), admit(id))  # type: ignore[method-assign, assignment]
 

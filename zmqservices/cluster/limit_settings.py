@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zmqservices import constants
-from zmqservices.configuration import whole_number
+from zmqservices.configuration import number, whole_number
 from zmqservices.wire.headers import HeaderLimits
 
 #: A HELLO needs fewer bytes, even with a certificate of several names.
@@ -29,10 +29,12 @@ class LimitSettings:
     max_faults_per_second: int = constants.DEFAULT_MAX_FAULTS_PER_SECOND
     max_headers: int = constants.DEFAULT_MAX_HEADERS
     max_headers_size: int = constants.DEFAULT_MAX_HEADERS_SIZE
+    #: In seconds.
+    hello_timeout: float = constants.DEFAULT_HELLO_TIMEOUT
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> LimitSettings:
-        """Read the settings. Raises ConfigurationError, which quotes the value, for anything but a whole number of at least 1."""
+        """Read the settings. Raises ConfigurationError, which quotes the value, for anything but a number of at least 1."""
         c = constants
         most_calls = config.get(c.MAX_CALLS_PER_CLIENT_CONFIG_KEY)
         return cls(
@@ -44,6 +46,7 @@ class LimitSettings:
             whole_number(config, c.MAX_FAULTS_PER_SECOND_CONFIG_KEY, c.DEFAULT_MAX_FAULTS_PER_SECOND),
             whole_number(config, c.MAX_HEADERS_CONFIG_KEY, c.DEFAULT_MAX_HEADERS),
             whole_number(config, c.MAX_HEADERS_SIZE_CONFIG_KEY, c.DEFAULT_MAX_HEADERS_SIZE),
+            number(config, c.HELLO_TIMEOUT_CONFIG_KEY, c.DEFAULT_HELLO_TIMEOUT, minimum=1.0),
         )
 
     @property

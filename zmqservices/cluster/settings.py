@@ -145,7 +145,9 @@ class Settings:
 
     @property
     def sockets(self) -> SocketOptions:
-        return SocketOptions(self.heartbeat, self.max_message_size, self.keys, self.limits.handshakes_per_second)
+        return SocketOptions(
+            self.heartbeat, self.max_message_size, self.keys, self.limits.handshakes_per_second, self.limits.hello_timeout
+        )
 
 
 def keys_of(config: Mapping[str, Any]) -> Keys | None:

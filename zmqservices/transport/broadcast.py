@@ -18,6 +18,8 @@ from zmq.backend import Socket as BackendSocket
 
 from zmqservices.process.allocator import note_large_message
 from zmqservices.transport.accepting import Accepting
+from zmqservices.transport.broadcast_connections import BroadcastConnections
+from zmqservices.transport.monitor import ACCEPTED, DISCONNECTED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets, UnusableEndpoint, bind, connect, refuse_unless_connectable
 from zmqservices.utils.native_threads import start_thread
@@ -38,7 +40,7 @@ class BroadcastPublisherListener(Protocol):
         """A listener subscribes to `topic` or unsubscribes. Called once per listener; ZeroMQ does not say which one it is."""
 
 
-def _relay(inner: zmq.Socket[bytes], public: zmq.Socket[bytes]) -> None:
+def _relay(inner: zmq.Socket[bytes], public: zmq.Socket[bytes], events: zmq.Socket[bytes]) -> None:
     """Relay broadcasts out and subscriptions in until the context ends. Runs in C, without the interpreter's lock."""
     try:
         zmq.proxy(inner, public)
@@ -47,6 +49,8 @@ def _relay(inner: zmq.Socket[bytes], public: zmq.Socket[bytes]) -> None:
     finally:
         inner.close()
         public.close(linger=LAST_WORDS)
+        # Last: ZeroMQ must not send an event that nobody can receive.
+        events.close()
 
 
 class BroadcastPublisher:
@@ -60,9 +64,11 @@ class BroadcastPublisher:
         self._closed = False
         public = sockets.xpub()
         self.endpoint = bind(public, address, " for events")
+        self._connections = BroadcastConnections(reactor, self.endpoint)
+        self._monitor = Monitor(reactor, sockets, public, ACCEPTED | DISCONNECTED, self._connections.on_event)
         self._accepting = Accepting(reactor, self.endpoint)
         self.socket, inner = sockets.pair()
-        start_thread(partial(_relay, inner, public))
+        start_thread(partial(_relay, inner, public, self._monitor.socket))
         self._watch = reactor.watch(self)
         self._arm = self._watch.arm
 
@@ -101,6 +107,8 @@ class BroadcastPublisher:
         if not self._closed:
             self._closed = True
             self._accepting.close()
+            self._monitor.leave()
+            self._connections.close()
             self._watch.close()
             self.socket.close(linger=LAST_WORDS)
 

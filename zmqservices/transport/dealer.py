@@ -108,7 +108,7 @@ class DealerLink:
     def is_closed(self) -> bool:
         return self._closed
 
-    def _tell(self, event: int) -> None:
+    def _tell(self, event: int, value: int) -> None:
         if self._closed:
             return
         if event == HANDSHAKE_SUCCEEDED:

@@ -11,6 +11,7 @@ import zmq
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets
 
+ACCEPTED = int(zmq.EVENT_ACCEPTED)
 HANDSHAKE_SUCCEEDED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
 CONNECT_FAILED = int(zmq.EVENT_CONNECT_RETRIED)
@@ -23,10 +24,13 @@ _EVENT = struct.Struct("=hi")
 
 
 class Monitor:
-    """Reads the monitor's socket and calls `tell(event)`. Close it together with the watched socket."""
+    """Reads the monitor's socket and calls `tell(event, value)`. Close it together with the watched socket.
+
+    `value`: for ACCEPTED and DISCONNECTED, the descriptor of the connection.
+    """
 
     def __init__(
-        self, reactor: Reactor, sockets: Sockets, watched: Any, events: int, tell: Callable[[int], None]
+        self, reactor: Reactor, sockets: Sockets, watched: Any, events: int, tell: Callable[[int, int], None]
     ) -> None:
         self._watched = watched
         self._tell = tell
@@ -42,8 +46,12 @@ class Monitor:
             except zmq.Again:
                 return False
             if len(frames[0]) >= _EVENT.size:
-                self._tell(_EVENT.unpack_from(frames[0])[0])
+                self._tell(*_EVENT.unpack_from(frames[0]))
         return True
+
+    def leave(self) -> None:
+        """Read no more events. Another thread closes the watched socket, and then `socket`."""
+        self._watch.close()
 
     def close(self) -> None:
         self._watch.close()

@@ -14,8 +14,9 @@ from zmqservices.process.allocator import note_large_message
 from zmqservices.transport import addresses, uncopied
 from zmqservices.transport.accepting import Accepting
 from zmqservices.transport.faults import Faults
-from zmqservices.transport.monitor import DISCONNECTED, HANDSHAKE_FAILED, Monitor
+from zmqservices.transport.monitor import ACCEPTED, DISCONNECTED, HANDSHAKE_FAILED, Monitor
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
+from zmqservices.transport.silent_connections import SilentConnections
 from zmqservices.transport.sockets import ROUTING_ID_LENGTH, ROUTING_ID_PREFIX, Sockets, bind, bind_also
 
 _log = logging.getLogger(__name__)
@@ -74,6 +75,14 @@ def _address_of(frame: Any) -> str:
         return "?"
 
 
+def _descriptor_of(frame: Any) -> int:
+    """The descriptor of the connection over which a message came; -1 if ZeroMQ does not say."""
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1
+
+
 class RouterSocket:
     """A ROUTER bound to `address` (`tcp://IP:port`; port 0 for any). `endpoint` is its address."""
 
@@ -84,30 +93,75 @@ class RouterSocket:
         self._is_draining = False
         #: Whether the last turn had a single message. The next turn probably has only one as well.
         self._comes_alone = False
-        #: The client of each routing id. The listener removes clients that have disconnected.
+        #: The client of each routing id. The listener removes clients that have disconnected: see `forget`.
         self.clients: dict[bytes, Any] = {}
+        #: Those of them whose connection is known. The next message of any other peer is asked over which connection it came.
+        self._located: dict[bytes, Any] = {}
         #: The routing ids whose messages are dropped unread. The listener adds and removes them; they are no clients meanwhile.
         self.blocked: set[bytes] = set()
         self.socket = sockets.router()
         self.endpoint = bind(self.socket, address)
         self._bound = {self.endpoint}
         self._is_encrypted = sockets.options.keys is not None
-        events = DISCONNECTED | HANDSHAKE_FAILED if self._is_encrypted else DISCONNECTED
+        events = ACCEPTED | DISCONNECTED | (HANDSHAKE_FAILED if self._is_encrypted else 0)
         self._monitor = Monitor(reactor, sockets, self.socket, events, self._tell)
+        self._silent = SilentConnections(
+            reactor, self.endpoint, sockets.options.hello_timeout, self._read_events, self._drain_now
+        )
         self._faults = Faults(_log)
         self._accepting = Accepting(reactor, self.endpoint)
         self._get: Any = self.socket.get
         self._watch = reactor.watch(self)
         self._arm = self._watch.arm
 
-    def _tell(self, event: int) -> None:
+    def _tell(self, event: int, value: int) -> None:
         if self._closed:
             return
-        if event & HANDSHAKE_FAILED:
+        if event == ACCEPTED:
+            self._silent.accepted(value)
+        elif event & HANDSHAKE_FAILED:
             why = "its handshake failed: it does not encrypt, or it expects another key here"
             self._faults.saw(f"a peer at {self.endpoint}", why)
         else:
+            routing_id = self._silent.ended(value)
+            if routing_id is not None:
+                self.greeted_again(routing_id)
             self._listener.on_disconnect()
+
+    def _read_events(self) -> None:
+        while not self._closed and self._monitor.drain():
+            pass
+
+    def _drain_now(self) -> bool:
+        """Hand over waiting messages. Returns whether there may be more."""
+        if self._closed or self._watch.is_closed:
+            return False
+        try:
+            return self.drain()
+        finally:
+            if not self._closed:
+                self._arm()
+
+    def greeted(self, routing_id: bytes) -> None:
+        """The peer has become a client. Until then, and after `forget`, its connection is ended after `hello_timeout`."""
+        if routing_id in self._located:
+            self._silent.greeted(routing_id)
+
+    def greeted_again(self, routing_id: bytes) -> None:
+        """A client has said HELLO again, or its connection has ended. Its next message tells which connection it has now."""
+        if self._located.pop(routing_id, None) is not None:
+            self._silent.moved(routing_id)
+
+    def heard(self, routing_id: bytes) -> None:
+        """A peer that has said no HELLO shows that it is there. Its connection may wait for the HELLO anew."""
+        if routing_id in self._located:
+            self._silent.heard(routing_id)
+
+    def forget(self, routing_id: bytes) -> None:
+        """Remove a client that is gone or given up."""
+        self.clients.pop(routing_id, None)
+        self._located.pop(routing_id, None)
+        self._silent.forget(routing_id)
 
     def send(self, routing_id: bytes, frames: bytes | tuple[bytes, bytes]) -> Sent:
         """Hand a message to ZeroMQ. Only the first frame can be refused; the others follow it."""
@@ -154,7 +208,7 @@ class RouterSocket:
         # A message is [routing id, body], and a payload if the body announces one. It is not asked per message whether more
         # frames follow, since that takes longer than both receives. A stray frame is then read as an unknown routing id. It
         # cannot be another peer's id: those are 16 random bytes that only this node knows.
-        socket, clients, listener = self.socket, self.clients, self._listener
+        socket, clients, listener = self.socket, self._located, self._listener
         on_message = listener.on_message
         count = unheard = 0
         more = self._is_draining = True
@@ -193,7 +247,7 @@ class RouterSocket:
         return more
 
     def _admit(self, routing_id: bytes) -> None:
-        """Handle the first message of a new peer."""
+        """Handle the first message of a new peer, or of a client over another connection."""
         # A frame that does not look like a routing id of this protocol is a stray frame. It counts as a message of this turn, so
         # that a message of very many frames does not delay others for long. Or the peer let ZeroMQ choose its id; it is told the
         # mistake. The form of the frame is checked first, because that is quicker than to ask ZeroMQ whether more frames follow.
@@ -206,8 +260,12 @@ class RouterSocket:
             _recv(socket, _NOBLOCK, copy=False)
         elif is_ours:
             frame = _recv(socket, _NOBLOCK, copy=False)
-            key = (zap.key_of(frame),) if self._is_encrypted else ()
-            client = self.clients[routing_id] = self._listener.on_connect(routing_id, _address_of(frame), *key)
+            client = self.clients.get(routing_id)
+            if client is None:
+                key = (zap.key_of(frame),) if self._is_encrypted else ()
+                client = self.clients[routing_id] = self._listener.on_connect(routing_id, _address_of(frame), *key)
+            self._located[routing_id] = client
+            self._silent.located(routing_id, _descriptor_of(frame))
             self._listener.on_message(client, frame.bytes)
         else:
             self._listener.refuse_routing_id(routing_id, _address_of(_recv(socket, _NOBLOCK, copy=False)))
@@ -216,6 +274,7 @@ class RouterSocket:
         """Close the socket. Messages that ZeroMQ has taken may still be sent for `linger` seconds."""
         if not self._closed:
             self._closed = True
+            self._silent.close()
             self._accepting.close()
             self._watch.close()
             self._monitor.close()

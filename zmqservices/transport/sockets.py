@@ -11,6 +11,7 @@ import zmq
 
 from discovery.security import zap
 from discovery.security.keys import Keys
+from zmqservices.constants import DEFAULT_HELLO_TIMEOUT
 from zmqservices.exceptions import ConfigurationError, ForkedProcessError
 from zmqservices.transport import addresses
 from zmqservices.utils.native_threads import allocate_lock
@@ -134,6 +135,8 @@ class SocketOptions:
     keys: Keys | None = field(default=None, repr=False)
     #: The most handshakes of encrypted connections per second.
     handshakes_per_second: int = zap.PER_SECOND
+    #: For how long an accepted connection may be without a valid HELLO.
+    hello_timeout: float = DEFAULT_HELLO_TIMEOUT
 
 
 def _new_context() -> zmq.Context[zmq.Socket[bytes]]:

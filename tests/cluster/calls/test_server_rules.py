@@ -496,6 +496,37 @@ def test_a_client_that_sends_hello_again_starts_afresh(serving):
     assert client.heard() == [Result(7, "new")]
 
 
+def test_a_connection_shows_a_client_from_its_hello_until_the_client_is_given_up(serving):
+    client = serving.connect(is_greeted=False)
+    client.say(Ping(1), call(7), b"junk", Hello(MAJOR, MINOR, "client", "another namespace", None))
+    assert not serving.socket.shown
+
+    client.greet()
+    assert serving.socket.shown == {client.routing_id}
+
+    client.say(*[b"junk"] * (ALLOWED + 1))
+    assert not serving.socket.shown
+
+
+def test_a_ping_before_the_hello_is_a_sign_of_life_and_other_messages_are_none(serving):
+    client = serving.connect(is_greeted=False)
+
+    client.say(call(7), b"junk", Ack("readers", "journal", 1))
+    assert serving.socket.heard_of == []
+
+    client.say(Ping(1))
+    assert serving.socket.heard_of == [client.routing_id]
+
+
+def test_a_client_that_sends_hello_again_is_asked_over_which_connection_it_came(serving):
+    client = serving.connect()
+
+    client.greet()
+
+    assert serving.socket.moved == {client.routing_id}
+    assert [type(message) for message in client.heard()] == [Welcome, Ping]
+
+
 def test_closing_a_server_twice_has_no_effect(serving):
     serving.server.close()
     serving.server.close()

@@ -203,6 +203,8 @@ class FakeServerSocket:
         self.sent = {}
         #: Routing ids of nodes whose queue is full, and of those that are connected no more.
         self.full, self.gone = set(), set()
+        #: Routing ids of clients, of clients that may have another connection, and of peers that are no clients, but alive.
+        self.shown, self.moved, self.heard_of = set(), set(), []
         self.is_closed = False
 
     def send(self, routing_id, frames):
@@ -215,6 +217,19 @@ class FakeServerSocket:
 
     def take_payload(self):
         return None
+
+    def greeted(self, routing_id):
+        self.shown.add(routing_id)
+
+    def greeted_again(self, routing_id):
+        self.moved.add(routing_id)
+
+    def heard(self, routing_id):
+        self.heard_of.append(routing_id)
+
+    def forget(self, routing_id):
+        self.clients.pop(routing_id, None)
+        self.shown.discard(routing_id)
 
     def close(self):
         self.is_closed = True

@@ -137,6 +137,9 @@ class Connections:
             self.refuse_junk(client, f"not a message of this protocol: {exc}")
             return
         if type(message) in (Hello, Ping):
+            if type(message) is Ping and self._guard is None:
+                # It may be a probe, which is no client. In a closed cluster only a certificate keeps a connection.
+                self._socket.heard(client.routing_id)
             self._owner.on_message_kind(client, message)
         else:
             # A node that was given up may send this before it knows. A refusal without a call's id would end the link for
@@ -183,7 +186,8 @@ class Connections:
         if client.node and self._guard is not None and (hello.info or {}).get(RENEWS) is True:
             # The HELLO only shows a newer certificate. The client's calls go on.
             return
-        if client.node:
+        is_again = bool(client.node)
+        if is_again:
             # A new connection replaced an old one whose end was not noticed yet, or the client was told to send HELLO again.
             self._begin_anew(client)
         client.node = hello.node or "?"
@@ -191,6 +195,12 @@ class Connections:
         client.reads_waiting = (hello.info or {}).get(WAITING) is True
         self.given_up.discard(client.routing_id)
         self._welcome(client)
+        if is_again:
+            # The answer to this PING tells which connection it is.
+            self._socket.greeted_again(client.routing_id)
+            self.sender.send(client, envelope.encode(Ping(0)))
+        else:
+            self._socket.greeted(client.routing_id)
 
     def _fault_of(self, hello: Hello) -> tuple[str, str] | None:
         """The code and the text of the refusal of this HELLO; None if it is accepted."""
@@ -318,7 +328,7 @@ class Connections:
         """The client is gone or given up: stop its calls, and drop the messages that wait for it."""
         # If a given-up client has sent something since, another object has its routing id.
         if self._socket.clients.get(client.routing_id) is client:
-            del self._socket.clients[client.routing_id]
+            self._socket.forget(client.routing_id)
         self._end(client)
         # Anything still sent to it must not count in the totals of all clients.
         client.window, client.send_queue = FlowControlWindow(), SendQueue()

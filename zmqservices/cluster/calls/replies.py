@@ -44,6 +44,18 @@ class ServerSocket(Protocol):
 
     def listen_at(self, host: str) -> None: ...
 
+    def greeted(self, routing_id: bytes) -> None:
+        """The peer has become a client. A connection that shows no client is ended after a while."""
+
+    def greeted_again(self, routing_id: bytes) -> None:
+        """A client has said HELLO again, perhaps over another connection. Its next message tells which."""
+
+    def heard(self, routing_id: bytes) -> None:
+        """A peer that has said no HELLO shows that it is there."""
+
+    def forget(self, routing_id: bytes) -> None:
+        """Remove a client that is gone or given up."""
+
     def close(self) -> None: ...
 
 

@@ -1,0 +1,275 @@
+"""A connection over which nobody becomes a client is ended, and no other; over real sockets."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from contextlib import closing
+from time import monotonic
+
+import gevent
+import pytest
+import zmq
+
+from tests.stage import until
+from tests.system.hostile_messages import GREETING, frame, ready
+from zmqservices.transport import DealerLink, RouterSocket, SocketOptions, Sockets
+from zmqservices.transport import silent_connections as module
+from zmqservices.transport.hub import HubReactor
+
+TIMEOUT = 0.6
+
+
+class Greeter:
+    """Listens at a RouterSocket. Whoever says b"hello" is a client, until it says b"bye"."""
+
+    def __init__(self):
+        self.bodies = []
+        self.greeted = set()
+        self.router = None
+
+    def on_connect(self, routing_id, address):
+        return routing_id
+
+    def on_message(self, routing_id, body):
+        self.bodies.append(body)
+        if body == b"hello":
+            if routing_id in self.greeted:
+                self.router.greeted_again(routing_id)
+            else:
+                self.router.greeted(routing_id)
+            self.greeted.add(routing_id)
+        elif body == b"ping":
+            self.router.heard(routing_id)
+        elif body == b"bye":
+            self.router.forget(routing_id)
+
+    def on_batch_end(self):
+        pass
+
+    def on_disconnect(self):
+        pass
+
+    def refuse_routing_id(self, routing_id, address):
+        pass
+
+
+@pytest.fixture
+def reactor():
+    reactor = HubReactor()
+    yield reactor
+    reactor.close()
+
+
+@pytest.fixture
+def sockets():
+    sockets = Sockets(SocketOptions(hello_timeout=TIMEOUT))
+    yield sockets
+    sockets.close()
+
+
+@pytest.fixture
+def greeter(reactor, sockets):
+    greeter = Greeter()
+    greeter.router = RouterSocket(reactor, sockets, "tcp://127.0.0.1:0", greeter)
+    yield greeter
+    greeter.router.close()
+
+
+class Caller:
+    def __init__(self):
+        self.told = []
+
+    def on_connect(self):
+        self.told.append("connected")
+
+    def on_disconnect(self):
+        self.told.append("lost")
+
+    def unreachable(self, why=""):
+        pass
+
+    def on_message(self, body):
+        pass
+
+    def on_batch_end(self):
+        pass
+
+
+@pytest.fixture
+def link(reactor, sockets, greeter):
+    """`link()`: a connected link to the router, and what it was told."""
+    links = []
+
+    def link():
+        caller = Caller()
+        link = DealerLink(reactor, sockets, greeter.router.endpoint, caller)
+        links.append(link)
+        until(lambda: caller.told == ["connected"])
+        return link, caller
+
+    yield link
+    for one in links:
+        one.close()
+
+
+@pytest.fixture
+def raw(greeter):
+    """`raw()`: a connection by hand, after its handshake."""
+    opened = []
+
+    def raw(kind=b"DEALER"):
+        host, _, port = greeter.router.endpoint.removeprefix("tcp://").rpartition(":")
+        found = socket.create_connection((host, int(port)), 20)
+        opened.append(found)
+        found.sendall(GREETING + ready(kind))
+        found.setblocking(False)
+        return found
+
+    yield raw
+    for one in opened:
+        one.close()
+
+
+def has_ended(raw):
+    try:
+        while raw.recv(65_536):
+            pass
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def say(link, *bodies):
+    for body in bodies:
+        until(lambda body=body: link.send(body))
+
+
+def wait_for_looks(greeter, count):
+    """Wait until silent connections were looked for so many times; at least one must be silent."""
+    silent = greeter.router._silent._connections
+    end = silent._looks + count
+    until(lambda: silent._looks >= end)
+
+
+def test_a_silent_connection_is_ended_and_that_of_a_client_is_not(greeter, link, raw, caplog):
+    caplog.set_level(logging.INFO, logger=module.__name__)
+    client, caller = link()
+    say(client, b"hello")
+    silent = [raw() for _ in range(3)]
+
+    until(lambda: all(map(has_ended, silent)))
+
+    assert caller.told == ["connected"]
+    say(client, b"more")
+    until(lambda: b"more" in greeter.bodies)
+    [line] = [record.getMessage() for record in caplog.records if "ended 1 connection(s)" in record.getMessage()]
+    assert "within 0.6 s (hello_timeout); the last was from 127.0.0.1" in line
+
+
+@pytest.mark.parametrize("junk", [frame(b"junk"), frame(b"PING before HELLO") * 3, frame(b"\4PING\0\0", command=True)])
+def test_junk_keeps_no_connection(greeter, raw, junk):
+    junky = raw()
+    junky.send(junk)
+
+    until(lambda: has_ended(junky))
+
+
+def test_a_link_that_is_not_greeted_is_ended_and_connects_again(greeter, link):
+    silent, caller = link()
+
+    until(lambda: len(caller.told) > 2)
+
+    assert caller.told[:3] == ["connected", "lost", "connected"]
+    say(silent, b"hello")
+    until(lambda: greeter.bodies == [b"hello"])
+
+
+def test_who_is_no_client_any_more_is_let_go(greeter, link):
+    former, caller = link()
+    say(former, b"hello", b"bye")
+
+    until(lambda: "lost" in caller.told)
+
+
+def test_a_sign_of_life_keeps_a_connection(greeter, link, raw):
+    probe, caller = link()
+    end = monotonic() + 3 * TIMEOUT
+    while monotonic() < end:
+        say(probe, b"ping")
+        gevent.sleep(TIMEOUT / 8)
+
+    assert caller.told == ["connected"]
+    until(lambda: "lost" in caller.told)
+
+
+def test_a_client_that_comes_again_with_its_routing_id_keeps_its_new_connection(greeter, raw):
+    """The end of its former connection was not noticed yet: ZeroMQ hands the routing id over."""
+    with zmq.Context() as context:
+        identity = b"\1" + os.urandom(16)
+
+        def dealer():
+            found = context.socket(zmq.DEALER)
+            found.linger, found.routing_id, found.reconnect_ivl = 0, identity, -1
+            found.connect(greeter.router.endpoint)
+            return found
+
+        with closing(dealer()) as first:
+            first.send(b"hello")
+            until(lambda: greeter.bodies == [b"hello"])
+            with closing(dealer()) as second:
+                second.send(b"hello")
+                until(lambda: greeter.bodies == [b"hello"] * 2)
+                second.send(b"what tells its connection")
+                until(lambda: len(greeter.bodies) == 3)
+                silent = raw()
+                until(lambda: has_ended(silent))
+                second.send(b"more")
+                until(lambda: greeter.bodies[-1] == b"more")
+
+    assert len(greeter.router.clients) == 1
+
+
+def test_after_a_pause_of_the_process_what_was_said_meanwhile_counts(greeter, link, raw):
+    client, caller = link()
+    silent = raw()
+    say(client, b"hello")
+    # The hub stands still for longer than the timeout, with the greeting in the socket.
+    end = monotonic() + 2 * TIMEOUT
+    while monotonic() < end:
+        pass
+
+    until(lambda: has_ended(silent))
+    assert caller.told == ["connected"]
+
+
+def test_when_many_connections_are_silent_the_oldest_go_early(reactor, sockets, monkeypatch, caplog, raw):
+    monkeypatch.setattr(module, "share_of_descriptors", lambda part: 3)
+    monkeypatch.setattr("discovery.accepted.LEAST_TIME", 0.1)
+    patient = Sockets(SocketOptions(hello_timeout=60.0))
+    greeter = Greeter()
+    monkeypatch.setattr("discovery.accepted.LOOK_INTERVAL", 0.05)
+    greeter.router = RouterSocket(reactor, patient, "tcp://127.0.0.1:0", greeter)
+    host, _, port = greeter.router.endpoint.removeprefix("tcp://").rpartition(":")
+    opened = []
+    try:
+        for _ in range(5):
+            opened.append(socket.create_connection((host, int(port)), 20))
+            opened[-1].sendall(GREETING + ready(b"DEALER"))
+            opened[-1].setblocking(False)
+            until(lambda: len(greeter.router._silent._connections) == len(opened))
+        until(lambda: has_ended(opened[0]) and has_ended(opened[1]))
+        wait_for_looks(greeter, 5)
+
+        assert [has_ended(one) for one in opened[2:]] == [False] * 3
+        assert any(
+            record.levelno == logging.WARNING and "while there were too many" in record.getMessage() for record in caplog.records
+        )
+    finally:
+        for one in opened:
+            one.close()
+        greeter.router.close()
+        patient.close()
