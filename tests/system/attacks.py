@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import secrets
+import select
 import socket
 import sys
 import tempfile
@@ -38,6 +39,12 @@ FROM_ONE = 400
 
 #: Connections by hand that stay open at once, so that what they left unfinished is really waited for.
 OPEN_AT_ONCE = 50
+
+#: Silent connections that are open at once.
+SILENT_AT_ONCE = 500
+
+#: Seconds within which silent connections must be ended.
+LET_GO = 60.0
 
 #: What a router socket answers once it has read all that was sent before.
 HEARD = hostile.encoded(Pong(99))
@@ -142,6 +149,45 @@ def throw_by_hand(of: str, messages: Iterator[Message], sent: Counter[str]) -> N
         raw.close()
 
 
+def keep_silent(addresses: list[str], count: int, sent: Counter[str]) -> None:
+    """So many connections that shake hands, answer heartbeats and say nothing more. Returns once all have been ended."""
+    for first in range(0, count, SILENT_AT_ONCE):
+        keep_some_silent(addresses, min(SILENT_AT_ONCE, count - first), sent)
+
+
+def keep_some_silent(addresses: list[str], count: int, sent: Counter[str]) -> None:
+    silent: dict[int, socket.socket] = {}
+    poller = select.poll()
+    for number in range(count):
+        raw = socket.create_connection(address(addresses[number % len(addresses)]), 20)
+        raw.sendall(hostile.GREETING + hostile.ready(b"DEALER"))
+        raw.setblocking(False)
+        silent[raw.fileno()] = raw
+        poller.register(raw, select.POLLIN)
+        sent["silence"] += 1
+    end = time.monotonic() + LET_GO
+    while silent:
+        if time.monotonic() > end:
+            raise TimeoutError(f"{len(silent)} of {count} silent connections were not ended within {LET_GO:g} s")
+        for descriptor, _ in poller.poll(1000):
+            if not answers_heartbeats(silent[descriptor]):
+                poller.unregister(descriptor)
+                silent.pop(descriptor).close()
+
+
+def answers_heartbeats(raw: socket.socket) -> bool:
+    """Whether the connection goes on."""
+    try:
+        said = raw.recv(65_536)
+        for _ in range(said.count(b"\4PING")):
+            raw.send(hostile.frame(b"\4PONG", command=True))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return bool(said)
+
+
 def throwers(target: Target, seed: int, only: str = "") -> dict[str, Callable[[int, Counter[str]], None]]:
     """Attacks by name: each throws so many messages and counts them by kind. `only`: the one kind that it throws."""
     hello = hostile.encoded(Hello(1, 0, "evil", target.namespace))
@@ -163,13 +209,17 @@ def throwers(target: Target, seed: int, only: str = "") -> dict[str, Callable[[i
         "registry": by_dealer(target.registry, hostile.REGISTRY, greets=False),
         "ZMTP by hand": by_hand(target.endpoint, hostile.BY_HAND),
         "topics": by_hand(target.broadcast, hostile.BROADCAST),
+        "silence": lambda count, sent: keep_silent([target.endpoint, target.publisher, target.registry], count, sent),
         "HTTP": by_hand(target.web, hostile.HTTP),
         "WebSocket": by_hand(target.web, hostile.WEBSOCKET),
     }
 
 
 #: The attacks, each with its share of a thousand messages: connections cost more than messages do.
-SHARES = {"service": 400, "publisher": 300, "registry": 220, "ZMTP by hand": 20, "topics": 20, "HTTP": 20, "WebSocket": 20}
+SHARES = {
+    "service": 400, "publisher": 300, "registry": 210, "ZMTP by hand": 20, "topics": 20, "silence": 10,
+    "HTTP": 20, "WebSocket": 20,
+}  # fmt: skip
 
 
 #: What each attack sends, and what shows its cost; the publisher gets what the service gets.

@@ -54,10 +54,10 @@ class Listing:
         self.directory.stop()
 
 
-def registry(stage: Stage, port: int, ttl: float) -> Process:
+def registry(stage: Stage, port: int, ttl: float, *options: str) -> Process:
     """A registry at a port of this machine; returns when it listens."""
     url = f"tcp://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "discovery", "serve", "--bind", url, "--ttl", str(ttl)]
+    command = [sys.executable, "-m", "discovery", "serve", "--bind", url, "--ttl", str(ttl), *options]
     process = stage.start(f"registry-{port}", command)
     process.has_said("serving at")
     return process
@@ -76,8 +76,10 @@ class Cluster:
         config: dict[str, Any] | None = None,
         port: int | None = None,
         url: str | None = None,
+        registry_options: tuple[str, ...] = (),
     ) -> None:
         self.stage = stage
+        self._registry_options = registry_options
         self.namespace = f"test-{uuid.uuid4().hex[:12]}"
         self.local_port = None if registries or port or url else free_port()
         self.ports = [port] if port else [] if url else [free_port() for _ in range(registries)]
@@ -93,7 +95,7 @@ class Cluster:
 
     def registry(self, port: int) -> Process:
         """A registry at a port of this cluster; returns when it listens."""
-        return registry(self.stage, port, self.config["DIRECTORY_TTL"])
+        return registry(self.stage, port, self.config["DIRECTORY_TTL"], *self._registry_options)
 
     def launch(self, target: str, *options: str, **config: Any) -> Process:
         """`zmqservices run`, not waited for. `target` is MODULE[:Class]."""

@@ -151,6 +151,10 @@ class Outcome:
         )
 
 
+#: Seconds after which attacked processes end connections over which nothing valid is said.
+HELLO_TIMEOUT = 2
+
+
 class Memory:
     """Looks at the memory of processes in a thread of its own, until `stop`."""
 
@@ -194,7 +198,9 @@ class Victim:
                 "TALLY": str(self.tallies.folder),
                 "JOURNAL_FOLDER": str(folder / "journals"),
                 "WEB_SERVER_ADDRESS": f"127.0.0.1:{self._web_port}",
+                "hello_timeout": HELLO_TIMEOUT,
             },
+            registry_options=("--hello-timeout", str(HELLO_TIMEOUT)),
         )
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import zmq
+from zmq.backend import Socket as BackendSocket
 
 from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor
 from zmqservices.transport.sockets import Sockets
@@ -20,6 +21,9 @@ HANDSHAKE_FAILED_PROTOCOL = int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 HANDSHAKE_FAILED_AUTH = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
 HANDSHAKE_FAILED = HANDSHAKE_FAILED_NO_DETAIL | HANDSHAKE_FAILED_PROTOCOL | HANDSHAKE_FAILED_AUTH
 
+# Quicker than `recv_multipart`, which matters when many connections begin at once.
+_recv = BackendSocket.recv
+_NOBLOCK = int(zmq.NOBLOCK)
 _EVENT = struct.Struct("=hi")
 
 
@@ -42,11 +46,11 @@ class Monitor:
             if self.socket.closed:
                 return False
             try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+                event = _recv(self.socket, _NOBLOCK)
+                _recv(self.socket, _NOBLOCK)  # The address.
             except zmq.Again:
                 return False
-            if len(frames[0]) >= _EVENT.size:
-                self._tell(*_EVENT.unpack_from(frames[0]))
+            self._tell(*_EVENT.unpack(event))
         return True
 
     def leave(self) -> None:
