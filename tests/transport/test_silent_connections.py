@@ -12,11 +12,13 @@ import gevent
 import pytest
 import zmq
 
+from tests.cluster.calls.world import FakeReactor
 from tests.stage import until
 from tests.system.hostile_messages import GREETING, frame, ready
 from zmqservices.transport import DealerLink, RouterSocket, SocketOptions, Sockets
 from zmqservices.transport import silent_connections as module
 from zmqservices.transport.hub import HubReactor
+from zmqservices.transport.silent_connections import SilentConnections
 
 TIMEOUT = 0.6
 
@@ -233,17 +235,67 @@ def test_a_client_that_comes_again_with_its_routing_id_keeps_its_new_connection(
     assert len(greeter.router.clients) == 1
 
 
-def test_after_a_pause_of_the_process_what_was_said_meanwhile_counts(greeter, link, raw):
-    client, caller = link()
-    silent = raw()
-    say(client, b"hello")
-    # The hub stands still for longer than the timeout, with the greeting in the socket.
-    end = monotonic() + 2 * TIMEOUT
-    while monotonic() < end:
-        pass
+def connections_of(reactor, listener, read_events=lambda: None, drain=lambda: False):
+    return SilentConnections(reactor, f"tcp://127.0.0.1:{listener.getsockname()[1]}", 10.0, read_events, drain)
 
-    until(lambda: has_ended(silent))
-    assert caller.told == ["connected"]
+
+@pytest.fixture
+def accepted():
+    """A listening socket, and both ends of a connection to it."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        with closing(socket.create_connection(listener.getsockname())) as client, closing(listener.accept()[0]) as accepted:
+            client.setblocking(False)
+            yield listener, client, accepted
+
+
+def test_a_greeting_that_waits_in_the_socket_counts_before_its_connection_is_ended(accepted):
+    """The process was busy when the greeting came."""
+    listener, client, server = accepted
+    reactor = FakeReactor()
+
+    def drain():
+        connections.located(b"client", server.fileno())
+        connections.greeted(b"client")
+        return False
+
+    connections = connections_of(reactor, listener, drain=drain)
+    connections.accepted(server.fileno())
+    reactor.wind(60.0)
+
+    assert not has_ended(client)
+
+
+def test_connections_are_not_ended_while_messages_wait_without_end(accepted):
+    listener, client, server = accepted
+    reactor = FakeReactor()
+    connections = connections_of(reactor, listener, drain=lambda: is_flooded)
+    connections.accepted(server.fileno())
+
+    is_flooded = True
+    reactor.wind(60.0)
+    assert not has_ended(client)
+
+    is_flooded = False
+    reactor.wind(2.0)
+    until(lambda: has_ended(client))
+
+
+def test_a_greeting_that_is_read_before_the_connection_is_reported_counts(accepted):
+    listener, client, server = accepted
+    reactor = FakeReactor()
+    reports = [server.fileno()]
+
+    def read_events():
+        while reports:
+            connections.accepted(reports.pop())
+
+    connections = connections_of(reactor, listener, read_events)
+    connections.located(b"client", server.fileno())
+    connections.greeted(b"client")
+    read_events()
+    reactor.wind(60.0)
+
+    assert not has_ended(client)
 
 
 def test_when_many_connections_are_silent_the_oldest_go_early(reactor, sockets, monkeypatch, caplog, raw):
