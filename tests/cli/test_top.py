@@ -228,6 +228,12 @@ def test_the_reason_why_a_node_does_not_answer_is_shown_below_the_rows(shop):
     assert last.plain.startswith("q quit")
 
 
+def test_a_filter_that_fits_nothing_says_how_to_end_it():
+    lines = lines_of([], TopView(wanted="ordz"), "namespace default", 100, 20, "12:00:00")
+
+    assert "nothing has 'ordz' in its name; Esc ends the filter" in [line.plain for line in lines]
+
+
 # --- nodes that do not answer -------------------------------------------------------------------------------------------
 
 

@@ -188,3 +188,24 @@ def test_of_too_many_instances_those_that_were_shown_stay_and_the_others_are_cou
     assert (state.left_out, Picture(state).to_dict()["left_out"]) == (1, 1)
     state.listed([listed("orders", "o1")], now=102.0)
     assert state.left_out == 0
+
+
+@pytest.mark.parametrize("is_told_first", [True, False])
+def test_a_lost_node_is_told_once_and_not_again_for_each_link_to_it(is_told_first):
+    state = cluster(listed("orders", "o1", "n1"), listed("mails", "m1", "n2", port=2))
+    state.answered(at(1), answer(100.0, [("orders", "o1", [])]), 100.0)
+    links = [
+        happening(1, "link lost", 101.0, service="", instance="n1"), happening(2, "link lost", 101.0, service="", instance="n3"),
+        happening(3, "link lost", 50.0, service="", instance="n1"),
+    ]  # fmt: skip
+    if not is_told_first:
+        state.lost("tcp://127.0.0.1:1", 101.0)
+
+    state.answered(at(2), answer(102.0, [("mails", "m1", [])], "n2", timeline=links), 102.0)
+
+    if is_told_first:
+        state.lost("tcp://127.0.0.1:1", 102.0)
+    told = {(one["what"], one["instance"], one["at"]) for one in state.timeline.to_list()}
+    assert told == {
+        ("link lost", "n1", 50.0), ("link lost", "n3", 101.0), ("lost", "o1", 102.0 if is_told_first else 101.0),
+    }  # fmt: skip

@@ -58,7 +58,8 @@ def lines_of(rows: Sequence[ClusterRow], view: TopView, about: str, width: int, 
         *(_line((" " * GAP).join(cells(row, columns)), width, STYLES[style_of(row)]) for row in shown),
     ]
     if not rows:
-        lines.append(_line("no services are listed" if not view.wanted else "nothing fits the filter", width, "yellow"))
+        filtered = f"nothing has {escaped(repr(view.wanted))} in its name; Esc ends the filter"
+        lines.append(_line(filtered if view.wanted else "no services are listed", width, "yellow"))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     end = [_line(escaped(f"{one}{more}"), width, "yellow") for one in problems[:1]]
     end = [*end, _line(escaped(last), width, "dim")][-max(1, height) :]

@@ -182,6 +182,7 @@ class ClusterState:
         for address, node in self.nodes.items():
             if address.endpoint == endpoint and not node.is_lost and node.answered_at is not None:
                 node.is_lost = True
+                self.timeline.lose(node.node, now)
                 for one in self.instances_at(address):
                     state = self.instances[one.instance]
                     state.was_lost = not state.was_draining

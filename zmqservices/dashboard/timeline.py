@@ -18,6 +18,9 @@ SAME_WITHIN = 5.0
 #: Entries of nodes that are left out, since this process sees the whole directory itself.
 SEEN_HERE = frozenset(("listed", "unlisted", "started", "stopped", "draining", "link up"))
 
+#: What a node tells of a link that broke. Its entry has the id of the other node as the instance.
+LINK_LOST = "link lost"
+
 #: The most characters of a text of an entry.
 LONGEST = 300
 
@@ -51,6 +54,8 @@ class ClusterTimeline:
         self._number = 0
         #: By node: the highest number of its timeline that was taken.
         self.taken: dict[str, int] = {}
+        #: By node that this process lost: when. That others lost their links to it is the same event.
+        self._lost: dict[str, float] = {}
         #: Grows with every change of what `to_list` returns.
         self.version = 0
 
@@ -86,13 +91,24 @@ class ClusterTimeline:
             if what in SEEN_HERE and at >= self._began:
                 continue
             instance = str(row["instance"])
+            if what == LINK_LOST and abs(at - self._lost.get(instance, 0.0)) <= SAME_WITHIN:
+                continue
             service = str(row["service"]) or names.get(instance, "")
             self.see(at, what, service, instance, str(row["detail"]))
         self.taken[node] = last
 
+    def lose(self, node: str, at: float) -> None:
+        """This process lost a node: leave out that others lost their links to it then."""
+        self._lost[node] = at
+        kept = [one for one in self._kept if one.what != LINK_LOST or one.instance != node or abs(at - one.at) > SAME_WITHIN]
+        if len(kept) < len(self._kept):
+            self._kept = kept
+            self.version += 1
+
     def forget(self, node: str) -> None:
         """Forget the numbers of a node that was removed."""
         self.taken.pop(node, None)
+        self._lost.pop(node, None)
 
     def to_list(self) -> list[dict[str, Any]]:
         """All entries, oldest first."""
