@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-fast fuzz chaos check lint types imports security docs format demo bench coverage dist test-all $(VERSIONS:%=test-%) clean
+.PHONY: help install test test-fast fuzz chaos check lint types imports security docs format demo pictures bench coverage dist test-all $(VERSIONS:%=test-%) clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -75,6 +75,9 @@ format: $(INSTALLED)  ## Let ruff mend what it can.
 demo: $(INSTALLED)  ## See services find and call each other, and survive what happens to them; it opens with the URL of a live map.
 	$(BIN)/python -m examples.shop.demo
 	$(BIN)/python -m examples.demo
+
+pictures: $(INSTALLED)  ## Take the pictures of the live map in docs/images again, in a real browser; needs redis-server and chromium.
+	$(BIN)/python -m docs.pictures
 
 bench: $(INSTALLED)  ## Measure calls per second and CPU per call on this machine.
 	$(BIN)/python -m bench
