@@ -31,6 +31,10 @@ class EngineError(DirectoryError):
     """An engine that keeps the directory, such as etcd, cannot be used. The text says why, and what to do."""
 
 
+class EngineOverdueError(EngineError):
+    """A server of an engine did not answer in time."""
+
+
 class EngineRefusal(DirectoryError):
     """An engine refused one record, note or lock. Everything else goes on."""
 

@@ -13,7 +13,7 @@ Rule 2: registries, engines and clients match records by `keys_of` alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from discovery.exceptions import DirectoryError
 from discovery.model import LONGEST_NAME, Record, is_name, quoted
@@ -84,16 +84,25 @@ def is_key(value: object) -> bool:
 
 def sources_of(record: Record) -> set[str]:
     """The sources that a record subscribes to."""
-    found = (item.get("source") for item in record.subscriptions if isinstance(item, dict))
+    return _sources_in(record.subscriptions)
+
+
+def _sources_in(subscriptions: Sequence[object]) -> set[str]:
+    found = (item.get("source") for item in subscriptions if isinstance(item, dict))
     return {source for source in found if isinstance(source, str) and 0 < len(source) <= LONGEST_NAME}
 
 
 def keys_of(record: Record) -> tuple[str, ...]:
     """The keys under which a record is found."""
-    own = _SERVICE + record.service
-    if not record.subscriptions:
+    return keys_in(record.service, record.subscriptions)
+
+
+def keys_in(service: str, subscriptions: Sequence[object]) -> tuple[str, ...]:
+    """The keys of a record with these two fields."""
+    own = _SERVICE + service
+    if not subscriptions:
         return (own,)
-    return (own, *(_SUBSCRIBERS + source for source in sorted(sources_of(record))))
+    return (own, *(_SUBSCRIBERS + source for source in sorted(_sources_in(subscriptions))))
 
 
 def wants(interest: Interest, record: Record) -> bool:

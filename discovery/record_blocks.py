@@ -297,6 +297,20 @@ class BlockPacker:
         return blocks
 
 
+def blocks_of(entries: Iterable[Entry]) -> list[RecordBlock]:
+    """The blocks of these records, for a client that has read them from an engine."""
+    blocks = []
+    for keys, chunk in _chunks(entries):
+        packed = zlib.compress(b"".join([entry[2] for entry in chunk]), LEVEL)
+        contents = BlockContents(keys, [len(entry[2]) for entry in chunk], packed)
+        records = [
+            (PackedRecord(instance, incarnation, version, contents, position), age, suspect)
+            for position, (_, (instance, incarnation, version, age, suspect), _) in enumerate(chunk)
+        ]
+        blocks.append(RecordBlock(contents, records))
+    return blocks
+
+
 def filled(block: tuple[bytes, bytes], since: float) -> bytes:
     """A block as msgpack. Its ages were right `seconds` ago, and the block says so."""
     return block[0] + pack(since) + block[1]

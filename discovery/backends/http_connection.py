@@ -3,7 +3,8 @@
 Internal. h11 keeps the state of HTTP. A caller waits for an answer in `call`, or polls many connections itself.
 
 Rule 1: one thread uses a connection. Only `cut` may come from another thread.
-Rule 2: if the server closes a connection before a byte of the answer has come, the request is made once more on a new
+Rule 2: what counts is the silence of the server. A long answer that comes slowly is not given up.
+Rule 3: if the server closes a connection before a byte of the answer has come, the request is made once more on a new
 connection. Callers make only requests that may be made twice.
 """
 
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from discovery.backends.stream import EngineStream, name_of
-from discovery.exceptions import EngineError
+from discovery.client.patience import Patience
+from discovery.exceptions import EngineError, EngineOverdueError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,10 @@ class _ClosedError(EngineError):
 
 
 class HttpConnection:
-    """Connects with the first request. `longest`: the most bytes of a body. `headers`: sent with each request."""
+    """Connects with the first request, within `seconds`. `longest`: the most bytes of a body. `headers`: sent with each request.
+
+    `patience`: with which answers are awaited.
+    """
 
     def __init__(
         self,
@@ -41,6 +46,7 @@ class HttpConnection:
         seconds: float,
         longest: int,
         headers: dict[str, str],
+        patience: Patience,
     ) -> None:
         import h11
 
@@ -48,6 +54,7 @@ class HttpConnection:
         self.name = name_of(server)
         self._server, self._context, self._seconds, self._longest = server, context, seconds, longest
         self._headers = [("host", self.name), *headers.items()]
+        self._patience = patience
         self._stream: EngineStream | None = None
         self._http: Any = None
         self._status = 0
@@ -61,10 +68,14 @@ class HttpConnection:
             is_old = self._stream is not None
             try:
                 self.ask(method, target, body)
-                until = time.monotonic() + self._seconds
-                while (answer := self.read(until - time.monotonic())) is None:
-                    pass
-                return answer
+                silence, heard = 0.0, time.monotonic()
+                while True:
+                    answer = self.read(self._patience.seconds)
+                    now = time.monotonic()
+                    silence, heard = max(silence, now - heard), now
+                    if answer is not None:
+                        self._patience.was_answered(silence)
+                        return answer
             except _ClosedError:
                 if not (is_old and is_first) or self._status or self._is_cut:
                     raise
@@ -106,7 +117,8 @@ class HttpConnection:
                 raise _ClosedError(f"{self.name} closed the connection")
         except TimeoutError as exc:
             self.close()
-            raise EngineError(f"{self.name} did not answer within {self._seconds:g} s") from exc
+            self._patience.was_overdue()
+            raise EngineOverdueError(f"{self.name} did not answer within {seconds:g} s") from exc
         except self._h11.RemoteProtocolError as exc:
             self.close()
             if not data:

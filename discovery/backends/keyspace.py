@@ -25,9 +25,11 @@ from urllib.parse import quote, unquote
 from discovery import protocol
 from discovery.backend import Believes
 from discovery.exceptions import DirectoryProtocolError
-from discovery.interest import Interest, service_key, sources_of, split, subscribers_key
-from discovery.model import Note, Record
+from discovery.interest import Interest, keys_in, service_key, sources_of, split, subscribers_key
+from discovery.model import Note, Record, is_name, is_number
 from discovery.native import Log
+from discovery.packing import unpack_some
+from discovery.record_blocks import Entry
 from discovery.security.revocations import FoundList, Revocations
 
 _log = Log(__name__)
@@ -35,6 +37,10 @@ _log = Log(__name__)
 
 #: Takes the place of a namespace in the keys of lists of revoked certificates. In a namespace's name, `@` is percent-encoded.
 REVOKED = "@revoked"
+
+
+#: The fields of a record that are known of one that is not decoded.
+_BESIDE = frozenset({"service", "instance", "namespace", "subscriptions", "incarnation", "version"})
 
 
 class Replacement(NamedTuple):
@@ -177,6 +183,33 @@ class Keyspace:
         record = self._unpacked(key, value, Record.from_dict)
         return record if record is not None and key in self.keys_of(record) else None
 
+    def listed(self, key: str, value: bytes) -> Entry | Record | Note | FoundList | None:
+        """Like `decoded`, but a record is not decoded, if that can wait: it is an entry of a block."""
+        entry = self._entry(key, value)
+        return self.decoded(key, value) if entry is None else entry
+
+    def _entry(self, key: str, value: bytes) -> Entry | None:
+        """The entry of a record whose fields fit to its key; None for everything else, about which `decoded` decides."""
+        parts = self._parts(key)
+        if len(parts) != 4 or "%" in key or (parts[1] != "records" and self.interest is None):
+            return None
+        try:
+            fields = unpack_some(value, _BESIDE)
+            service, instance, subscriptions = fields["service"], fields["instance"], fields["subscriptions"]
+            incarnation, version = fields["incarnation"], fields["version"]
+        except (DirectoryProtocolError, KeyError):
+            return None
+        if not (
+            instance == parts[3] and fields.get("namespace") == parts[0] and is_name(instance)
+            and type(service) is str and type(subscriptions) is list
+            and is_number(incarnation) and is_number(version)
+        ):  # fmt: skip
+            return None
+        keys = keys_in(service, subscriptions)
+        if (service_key if parts[1] == "records" else subscribers_key)(parts[2]) not in keys:
+            return None
+        return keys, [instance, incarnation, version, 0.0, False], value
+
     def note(self, value: bytes) -> Note | None:
         """The note in a value; None, and a line in the log, if it is unusable."""
         return self._unpacked("of a note", value, Note.from_list)
@@ -194,6 +227,15 @@ class Keyspace:
         """A record is listed under this key."""
         self.keys.setdefault(record.instance, set()).add(key)
         self._homes[record.instance] = self.keys_of(record)[0]
+
+    def entry_came(self, entry: Entry, key: str) -> None:
+        """The record of an entry is listed under this key."""
+        instance = entry[1][0]
+        self.keys.setdefault(instance, set()).add(key)
+        namespace, kind, *_ = self._parts(key)
+        if kind != "records":
+            key = f"{self.root}{namespace}/records/{self._part(split(entry[0][0])[1])}/{instance}"
+        self._homes[instance] = key
 
     def left(self, key: str, listed: Callable[[list[str]], Iterable[str]], is_own: Callable[[str], bool]) -> str | None:
         """This key is there no more. The instance that is gone with it; None where it stands elsewhere, or where none was.

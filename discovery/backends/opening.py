@@ -16,7 +16,8 @@ from discovery.backends.tls import tls_context
 from discovery.backends.urls import EngineUrl
 from discovery.client.engine_seed import EngineSeed
 from discovery.client.engine_session import EngineSession
-from discovery.exceptions import DirectoryConfigurationError, EngineError
+from discovery.client.patience import Patience
+from discovery.exceptions import DirectoryConfigurationError, EngineError, EngineOverdueError
 from discovery.model import shown_url
 
 #: Host and port of one server.
@@ -38,14 +39,16 @@ def require_library(url: str, module: str, engine: str, extra: str) -> None:
         ) from exc
 
 
-def engine_kind(url: EngineUrl, session: Callable[[str | None], EngineSession], options: Options) -> Kind:
-    """The directory of an engine. `session` makes a session for a namespace (None: for all).
+def engine_kind(
+    url: EngineUrl, session: Callable[[str | None], EngineSession], options: Options, patience: Patience
+) -> Kind:
+    """The directory of an engine. `session` makes a session for a namespace (None: for all), which waits with this patience.
 
     DirectoryConfigurationError for a certificate file that the URL names and that cannot be read.
     """
     # The result is not used: a missing file must be reported now, not by the first attempt.
     tls_context(url)
-    seed = EngineSeed(url.name, session, options.ttl, options.keys)
+    seed = EngineSeed(url.name, session, options.ttl, options.keys, patience)
     capabilities = Capabilities(locks=True, servers=url.servers)
     return Kind(url.name, (seed,), capabilities, options.ttl / 3, locks=seed.locks)
 
@@ -57,11 +60,15 @@ def servers_in_turn(servers: tuple[Server, ...]) -> tuple[Server, ...]:
 
 
 def open_first(servers: tuple[Server, ...], open_at: Callable[[Server], Opened]) -> Opened:
-    """What `open_at` returns for the first server that answers. EngineError, with the reason of each server, if none does."""
-    errors: list[str] = []
+    """What `open_at` returns for the first server that answers. EngineError, with the reason of each server, if none does.
+
+    It is an EngineOverdueError if some server was reached and did not answer in time.
+    """
+    errors: list[EngineError] = []
     for server in servers:
         try:
             return open_at(server)
         except EngineError as exc:
-            errors.append(str(exc))
-    raise EngineError("; ".join(dict.fromkeys(errors)))
+            errors.append(exc)
+    kind = EngineOverdueError if any(isinstance(exc, EngineOverdueError) for exc in errors) else EngineError
+    raise kind("; ".join(dict.fromkeys(map(str, errors))))

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from discovery import protocol
 from discovery.client.engine_session import Change, Contents, EngineSession, Gone, Vacant
 from discovery.client.locks import EngineLocks
-from discovery.exceptions import EngineError, EngineRefusal
+from discovery.client.patience import RENEW_AGAIN
+from discovery.exceptions import EngineError, EngineOverdueError, EngineRefusal
 from discovery.interest import Interest
 from discovery.model import Note, Record
 from discovery.native import Log, NativeEvent, NativeThread, end_hub, native_lock
@@ -73,6 +74,8 @@ class EngineAttempt:
         self._locks = locks
         self._must_tend = True
         self._has_refused_a_lock = False
+        #: How many renewals in a row were overdue.
+        self._overdue = 0
         self._interest = interest
         #: Held while one thread reads records and hands them on, so that the other one does not hand on a later change first.
         self._order = native_lock()
@@ -86,6 +89,11 @@ class EngineAttempt:
         self._is_over = False
         #: Instances that were announced through this session and have not been withdrawn.
         self._own: dict[str, Record] = {}
+
+    @property
+    def has_records(self) -> bool:
+        """Whether records were announced through this session."""
+        return bool(self._own)
 
     def start(self) -> None:
         """Starts the writing thread, which starts the watching one. RuntimeError when no thread can be made."""
@@ -130,10 +138,7 @@ class EngineAttempt:
                     self._do(self._tasks.popleft())
                 now = time.monotonic()
                 if now >= keep_at and not self._is_over:
-                    lost = self._session.keep()
-                    self._tell([protocol.Unknown(lost)] if lost else [])
-                    keep_at = now + self._session.keep_every()
-                    self._must_tend = True
+                    keep_at = now + self._keep()
                     self._tend()
                 # A record with a shorter lease may have been announced.
                 keep_at = min(keep_at, now + self._session.keep_every())
@@ -143,6 +148,21 @@ class EngineAttempt:
         finally:
             self._session.close()
             end_hub()
+
+    def _keep(self) -> float:
+        """Renews the leases. Returns the seconds until they must be renewed again."""
+        try:
+            lost = self._session.keep()
+        except EngineOverdueError as exc:
+            self._overdue += 1
+            if not self._session.goes_on(self._overdue):
+                raise
+            _log.info("directory %s is slow, and is asked again: %s", self._address, exc)
+            return RENEW_AGAIN
+        self._overdue = 0
+        self._tell([protocol.Unknown(lost)] if lost else [])
+        self._must_tend = True
+        return self._session.keep_every()
 
     def _tend(self) -> None:
         """Takes, confirms and releases locks."""

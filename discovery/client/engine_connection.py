@@ -15,8 +15,9 @@ from discovery.client.connection import CONNECTING, UP, WAITING, DirectoryConnec
 from discovery.client.engine_attempt import EngineAttempt, EngineThreads, Extended, News
 from discovery.client.engine_session import Contents, EngineSession
 from discovery.client.locks import EngineLocks
+from discovery.client.patience import Patience
 from discovery.client.revocation_exchange import RevocationExchange
-from discovery.exceptions import EngineError
+from discovery.exceptions import EngineError, EngineOverdueError
 from discovery.interest import Interest, grown
 from discovery.native import Log
 from discovery.security.keys import Keys
@@ -41,9 +42,11 @@ class EngineConnection(DirectoryConnection):
         post: Post,
         threads: EngineThreads,
         locks: EngineLocks,
-        keys: Keys | None = None,
+        keys: Keys | None,
+        patience: Patience,
     ) -> None:
         super().__init__(address, listener, longest_pause)
+        self._patience = patience
         self._revocations = None if keys is None else RevocationExchange(keys, address)
         self._locks = locks
         self._session = session
@@ -114,7 +117,11 @@ class EngineConnection(DirectoryConnection):
             if not self._has_warned:
                 self._has_warned = True
                 _log.warning("cannot use directory %s: %s", self.address, news)
-            self.close(now, str(news))
+            rest = self._patience.pause() if isinstance(news, EngineOverdueError) else 0.0
+            if self._attempt is not None and self._attempt.has_records:
+                # Their leases must not run out meanwhile.
+                rest = min(rest, self._longest_pause)
+            self.close(now, str(news), rest)
             return
         self.last_contact = now
         if isinstance(news, Contents):
@@ -130,6 +137,12 @@ class EngineConnection(DirectoryConnection):
                     self._on_revoked(message.lists)
                 else:
                     self._listener.on_message(self, message, now)
+
+    def _unreadable(self, instance: str, reason: str) -> None:
+        """Called on the thread that decodes a record of a block first."""
+        self._listener.on_unreadable(
+            instance, lambda: _log.warning("passed over a record of directory %s: %.300s", self.address, reason)
+        )
 
     def _on_revoked(self, lists: list[bytes]) -> None:
         if self._revocations is not None:
@@ -151,7 +164,9 @@ class EngineConnection(DirectoryConnection):
         self.failures = 0
         self._has_warned = False
         entries = [(record, 0.0, False) for record in contents.records]
-        part = protocol.Snapshot(0, contents.cluster, self.is_warming, 0, 1, entries, contents.notes)
+        for block in contents.blocks:
+            block.contents.on_bad = self._unreadable
+        part = protocol.Snapshot(0, contents.cluster, self.is_warming, 0, 1, entries, contents.notes, blocks=contents.blocks)
         if self._revocations is not None:
             # Before the records: some of them may belong to revoked nodes.
             self._offer(self._revocations.opened(contents.revoked))

@@ -12,6 +12,7 @@ from discovery.client.engine_attempt import EngineThreads
 from discovery.client.engine_connection import EngineConnection
 from discovery.client.engine_session import EngineSession
 from discovery.client.locks import EngineLocks
+from discovery.client.patience import Patience
 from discovery.client.seeds import Done
 from discovery.security.keys import Keys
 
@@ -24,6 +25,7 @@ class EngineSeed:
 
     `seconds`: the lease of a lock.
     `keys`: the keys of this node. Its lists of revoked certificates are told to other nodes through the engine.
+    `patience`: with which the sessions wait.
     """
 
     hint = ""
@@ -31,10 +33,16 @@ class EngineSeed:
     is_partial = False
 
     def __init__(
-        self, url: str, session: Callable[[str | None], EngineSession], seconds: float, keys: Keys | None = None
+        self,
+        url: str,
+        session: Callable[[str | None], EngineSession],
+        seconds: float,
+        keys: Keys | None,
+        patience: Patience,
     ) -> None:
         self.url = url
         self._keys = keys
+        self._patience = patience
         self.session = session
         self.locks = EngineLocks(seconds)
         self._threads = EngineThreads()
@@ -48,8 +56,9 @@ class EngineSeed:
     ) -> EngineConnection:
         """The connection to this engine."""
         return EngineConnection(
-            address, lambda: self.session(namespace), listener, longest_pause, post, self._threads, self.locks, self._keys
-        )
+            address, lambda: self.session(namespace), listener, longest_pause, post, self._threads, self.locks, self._keys,
+            self._patience,
+        )  # fmt: skip
 
     def close(self, timeout: float) -> None:
         """Waits until the threads of all attempts have ended, at most `timeout` seconds and at least SHORTEST_JOIN.

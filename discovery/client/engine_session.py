@@ -10,12 +10,13 @@ Rule 2: an attempt that has failed is over. The next one has a session of its ow
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from discovery.client.locks import EngineLock, Held
 from discovery.interest import EVERYTHING, Interest
 from discovery.model import Note, Record
+from discovery.record_blocks import RecordBlock
 from discovery.security.revocations import FoundList, Revocations
 
 
@@ -41,6 +42,7 @@ class Contents:
     `cluster`: an id of the stored data. It is another one after the engine has lost everything.
     `interest`: `records` are all that the engine holds of these keys; EVERYTHING for an engine that cannot select.
     `revoked`: the signed lists of revoked certificates, or whatever stands in their place.
+    `blocks`: further records, which are decoded when they are first used.
     """
 
     cluster: str
@@ -48,6 +50,7 @@ class Contents:
     notes: list[Note]
     interest: Interest = EVERYTHING
     revoked: tuple[bytes, ...] = ()
+    blocks: list[RecordBlock] = field(default_factory=list)
 
 
 class EngineSession(Protocol):
@@ -92,6 +95,9 @@ class EngineSession(Protocol):
 
     def keep(self) -> list[str]:
         """Renews the leases, and checks that the engine answers. Returns the own instances whose lease is lost."""
+
+    def goes_on(self, overdue: int) -> bool:
+        """Whether `keep` is called again after it has raised EngineOverdueError, `overdue` times in a row. See `patience`."""
 
     def keep_every(self) -> float:
         """Seconds until `keep` must be called again."""

@@ -30,8 +30,8 @@ from zmqservices.configuration import config
 @pytest.mark.parametrize(
     ("finding", "level", "text", "mend"),
     [
-        (diagnosis.of_extra("etcd", "urllib3", "DIRECTORY etcd:", True), OK, "urllib3 is installed", ""),
-        (diagnosis.of_extra("etcd", "urllib3", "DIRECTORY etcd:", False), ERROR, "DIRECTORY etcd: needs", "zmqservices[etcd]"),
+        (diagnosis.of_extra("etcd", "h2", "DIRECTORY etcd:", True), OK, "h2 is installed", ""),
+        (diagnosis.of_extra("etcd", "h2", "DIRECTORY etcd:", False), ERROR, "DIRECTORY etcd: needs", "zmqservices[etcd]"),
         (diagnosis.of_security(True, False), OK, "known by their certificates", ""),
         (diagnosis.of_security(False, False), OK, "nothing listens beyond this host", ""),
         (diagnosis.of_security(False, True), WARNING, "INSECURE is set", "set SECURITY"),
@@ -142,7 +142,7 @@ def test_the_extras_are_those_that_the_settings_need(monkeypatch):
     found = list(examination.of_extras({"DIRECTORY": url, "METRICS_ADDRESS": "127.0.0.1:9464", "SECURITY": "keys"}))
 
     assert [(one.level, one.mend) for one in found] == [
-        (OK, ""), (OK, ""), (ERROR, "pip install 'zmqservices[zookeeper]'"), (OK, ""), (OK, ""), (OK, ""),
+        (OK, ""), (ERROR, "pip install 'zmqservices[zookeeper]'"), (OK, ""), (OK, ""), (OK, ""),
     ]  # fmt: skip
     assert list(examination.of_extras({"DIRECTORY": "tcp://10.0.0.7:4190"})) == []
 

@@ -17,7 +17,7 @@ from discovery.backends.consul.agent import ConsulAgent
 from discovery.client.engine_session import Gone
 from discovery.exceptions import EngineError, EngineRefusal
 from tests.discovery.engine_servers import ConsulServer, certificate
-from tests.discovery.engines import error_of, new_prefix, session_of, withdraws_after_a_cut
+from tests.discovery.engines import error_of, new_prefix, records_of, session_of, withdraws_after_a_cut
 from tests.discovery.stage import AT_LAST, Watch, eventually, knows, record
 from tests.ports import free_port
 
@@ -216,7 +216,7 @@ def test_a_record_of_a_session_that_is_not_over_yet_is_taken_over(url):
     with closing(session_of(url, ttl=60.0)) as former, closing(session_of(url, ttl=60.0)) as later:
         former.open(None)
         former.put_record(record())
-        assert later.open(None).records == [record()]
+        assert records_of(later.open(None)) == [record()]
 
         later.put_record(record(version=1))
         later.put_record(record(version=2))
@@ -328,7 +328,7 @@ def test_traffic_to_a_client_grows_with_its_interest_not_with_the_directory(cons
         for number in range(60):
             other.put_record(record(str(number), f"service-{number % 30}"))
         before = served()
-        assert len(session.open(frozenset({"service:maths"})).records) == 1
+        assert len(records_of(session.open(frozenset({"service:maths"})))) == 1
         # The cluster's number, the notes, the service.
         assert [after - former for after, former in zip(served(), before, strict=True)] == [3, 2]
 
@@ -419,7 +419,7 @@ def test_a_query_that_is_never_answered_ends_the_session(consul, url, monkeypatc
     with closing(session_of(url, ttl=60.0)) as session:
         session.open(frozenset())
         monkeypatch.setattr("discovery.backends.consul.queries.WAIT", 0.2)
-        monkeypatch.setattr("discovery.backends.consul.queries.TIMEOUT", 0.2)
+        session._patience.seconds = 0.2
         consul.freeze()
         try:
             with pytest.raises(EngineError, match="did not answer a blocking query within"):

@@ -65,7 +65,7 @@ def test_access_to_zookeeper_is_one_of_three(access, words):
 
 @pytest.mark.parametrize(
     ("scheme", "module", "library"),
-    [("etcd", "urllib3", "urllib3"), ("etcd", "h2.connection", "h2"), ("zookeeper", "kazoo.client", "kazoo")],
+    [("etcd", "h2.connection", "h2"), ("zookeeper", "kazoo.client", "kazoo")],
 )
 def test_without_a_library_the_extra_is_named(monkeypatch, scheme, module, library):
     monkeypatch.setitem(sys.modules, module, None)

@@ -18,7 +18,7 @@ from discovery.client.locks import EngineLock
 from discovery.exceptions import EngineError, EngineRefusal
 from discovery.model import Note
 from tests.discovery.engine_servers import EtcdServer, certificate
-from tests.discovery.engines import error_of, new_prefix, session_of
+from tests.discovery.engines import error_of, instances_of, new_prefix, records_of, seed_of, session_of, withdraws_after_a_cut
 from tests.discovery.stage import AT_LAST, Watch, eventually, knows, record, registries
 from tests.ports import free_port
 
@@ -48,7 +48,7 @@ def test_another_program_at_the_port_is_reported(new_house):
         threading.Thread(target=server.serve_forever).start()
         directory = new_house(f"etcd://127.0.0.1:{server.server_port}").open()
 
-        assert "does not answer as etcd 3.4 does (HTTP status 404)" in error_of(directory)
+        assert "does not speak HTTP/2, as etcd's port for clients does" in error_of(directory)
         directory.stop()
         server.shutdown()
 
@@ -97,7 +97,7 @@ def test_what_etcd_forbids_is_refused_and_the_session_goes_on(with_users, new_ho
 
     note = Note("default", "other", 1, value={})
     with closing(session_of(f"etcd://guest:come@{with_users.host}/shop")) as session:
-        assert [one.instance for one in session.open(None).records] == ["here"]
+        assert instances_of(session.open(None)) == ["here"]
         lock = EngineLock("default", "a", lambda _: None)
         for forbidden in (
             lambda: session.put_record(record("guest")), lambda: session.delete_record("default", "here"),
@@ -133,7 +133,7 @@ def test_tls_on_both_sides(tmp_path, stack, new_house):
     house.open().announce(record())
     seen.wait(knows("one"))
 
-    assert "TLS with" in error_of(new_house(f"etcd://{server.host}/shop?tls=yes").open())
+    assert "agreed on no TLS: " in error_of(new_house(f"etcd://{server.host}/shop?tls=yes").open())
     assert "is it TLS" in error_of(new_house(f"etcd://{server.host}/shop").open())
 
 
@@ -191,7 +191,7 @@ def test_a_server_that_lost_its_data_removes_no_instance(tmp_path, stack, new_ho
 
 
 def test_a_frozen_server_is_given_up(etcd, new_house, url, monkeypatch):
-    monkeypatch.setattr("discovery.backends.etcd.gateway.TIMEOUT", 1.0)
+    monkeypatch.setattr("discovery.backends.etcd.member.TIMEOUT", 1.0)
     directory = new_house(url).open()
     assert directory.wait_ready(AT_LAST)
 
@@ -203,6 +203,33 @@ def test_a_frozen_server_is_given_up(etcd, new_house, url, monkeypatch):
         etcd.thaw()
 
     eventually(lambda: directory.view().fresh)
+
+
+def test_a_later_session_does_not_write_again_what_etcd_still_has(etcd, url):
+    def changed_at(name):
+        key = code(key_of_maths(url)[: -len("one")] + name)
+        return int(json.loads(etcd.call("/v3/kv/range", json.dumps({"key": key})))["kvs"][0]["mod_revision"])
+
+    seed = seed_of(url, ttl=60.0)
+    with closing(seed.session("default")) as session:
+        session.open(frozenset())
+        for name in ("one", "two"):
+            session.put_record(record(name, ttl=60.0))
+    before = changed_at("one"), changed_at("two")
+
+    with closing(seed.session("default")) as session:
+        session.open(frozenset())
+        session.put_record(record("one", ttl=60.0))
+        session.put_record(record("two", ttl=60.0, version=1))
+        assert changed_at("one") == before[0] and changed_at("two") > before[1]
+
+        # A record that is announced again in the same session was deleted by another process.
+        session.put_record(record("one", ttl=60.0))
+        assert changed_at("one") > before[0]
+
+
+def test_a_record_whose_withdrawal_is_cut_off_is_withdrawn_by_the_next_session(etcd, url):
+    withdraws_after_a_cut(url, int(etcd.host.rpartition(":")[2]))
 
 
 def made_at(etcd, url):
@@ -319,7 +346,7 @@ def test_a_record_that_moves_between_sources_of_interest_stays_listed(etcd, url)
         sources = [f"s{number}" for number in range(5)]
         moving = [record("one", "mails", subscriptions=[{"source": source}]) for source in sources * 6]
         other.put_record(moving[0])
-        assert session.open(frozenset({f"subscribers:{source}" for source in sources})).records == [moving[0]]
+        assert records_of(session.open(frozenset({f"subscribers:{source}" for source in sources}))) == [moving[0]]
 
         with watched(session) as change:
             for number, one in enumerate(moving[1:], 1):
@@ -402,7 +429,7 @@ def test_a_directory_larger_than_a_page_is_read_whole(new_house, url):
 
         page, reading.PAGE = reading.PAGE, 3
         try:
-            assert sorted(found.instance for found in reader.open(None).records) == list("0123456")
+            assert instances_of(reader.open(None)) == list("0123456")
         finally:
             reading.PAGE = page
             writer.close()
@@ -429,7 +456,7 @@ def test_leases_are_renewed_while_many_records_are_written(new_house, url, monke
 
     put, kept = EtcdSession.put_record, []
     keep = EtcdSession.keep
-    monkeypatch.setattr(EtcdSession, "keep", lambda self: kept.append(len(self._leases.leased)) or keep(self))
+    monkeypatch.setattr(EtcdSession, "keep", lambda self: kept.append(len(self._leases.own)) or keep(self))
     monkeypatch.setattr(EtcdSession, "put_record", lambda self, one: (time.sleep(0.1), put(self, one))[1])
     here = new_house(url).open(services=[])
 

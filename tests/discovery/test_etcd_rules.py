@@ -1,99 +1,166 @@
-"""Rules of the client of etcd that need no server: bodies of requests, and which lease is asked for."""
+"""Rules of the client of etcd that need no server: messages that write, and which lease is asked for."""
 
 import pytest
 
-from discovery.backends.etcd import requests
-from discovery.backends.etcd.gateway import INVALID, NOT_FOUND, EtcdFailure
-from discovery.backends.etcd.leases import EtcdLeases
-from discovery.backends.etcd.requests import decoded, encoded, held_in, put_if_unchanged, read_below, transactions
+from discovery.backends.etcd import writes
+from discovery.backends.etcd.leases import EtcdLeases, OwnRecord
+from discovery.backends.etcd.member import INVALID, NOT_FOUND, EtcdFailure
+from discovery.backends.etcd.messages import Range, below
+from discovery.backends.etcd.protobuf import field, fields
+from discovery.backends.etcd.ranges import StoredKey
+from discovery.backends.etcd.writes import (
+    GRANT,
+    KEEP_ALIVE,
+    TIME_TO_LIVE,
+    WriteAnswer,
+    create_lock,
+    decode_lease,
+    decode_write,
+    delete,
+    delete_lock,
+    encode_grant,
+    put,
+    put_if_unchanged,
+    transactions,
+)
 
 
 def test_a_prefix_is_the_range_up_to_the_next_sibling():
-    body = read_below("/shop/", 10)
-
-    assert (decoded(body["key"]), decoded(body["range_end"]), body["limit"]) == (b"/shop/", b"/shop0", "10")
-    assert "revision" not in body
-
-
-def test_a_further_page_begins_after_the_last_key_at_the_same_revision():
-    body = read_below("/shop/", 10, 7, after=b"/shop/a")
-
-    assert (decoded(body["key"]), decoded(body["range_end"]), body["revision"]) == (b"/shop/a\0", b"/shop0", "7")
+    assert below("/shop/") == Range(b"/shop/", b"/shop0")
 
 
 def test_many_operations_become_several_transactions_in_order(monkeypatch):
-    monkeypatch.setattr(requests, "OPERATIONS", 2)
+    monkeypatch.setattr(writes, "OPERATIONS", 2)
 
-    assert list(transactions([{"n": 1}, {"n": 2}, {"n": 3}])) == [{"success": [{"n": 1}, {"n": 2}]}, {"success": [{"n": 3}]}]
+    first, second = transactions([put("a", b"1", 9), delete(b"b"), put("c", b"3", 0)])
+
+    assert first == bytes.fromhex("120a" "1208" "0a0161" "120131" "1809" "1205" "1a03" "0a0162")
+    assert second == bytes.fromhex("1208" "1206" "0a0163" "120133")
 
 
 def test_a_value_is_put_only_if_the_key_has_not_changed_since():
-    body = put_if_unchanged("k", b"v", "7")
+    condition, operation, otherwise = "1002" "1a016b" "3007", "1206" "0a016b" "120176", "0a03" "0a016b"
 
-    assert body["compare"] == [{"key": encoded(b"k"), "target": "MOD", "result": "EQUAL", "mod_revision": "7"}]
-    assert body["success"] == [{"request_put": {"key": encoded(b"k"), "value": encoded(b"v")}}]
-
-
-@pytest.mark.parametrize(("found", "held"), [({}, None), ({"kvs": []}, None), ({"kvs": [{"key": "aw=="}]}, {"key": "aw=="})])
-def test_the_conflicting_key_is_found(found, held):
-    assert held_in({"responses": [{"response_range": found}]}) == held
+    assert put_if_unchanged("k", b"v", 7) == bytes.fromhex("0a07" + condition + "1208" + operation + "1a05" + otherwise)
 
 
-class Gateway:
-    """Grants leases of the seconds asked for, numbered; `alive` says for how long each is renewed."""
+def test_locks_are_created_and_deleted_on_conditions():
+    taken = dict(fields(create_lock("k", "me", 5, 0)))
+    given_back = dict(fields(delete_lock("k", "me")))
+
+    # Whatever is not there was created at revision 0, which protobuf leaves out.
+    assert taken[1] == bytes.fromhex("1001" "1a016b")
+    assert taken[2] == put("k", b"me", 5)
+    assert given_back[1] == bytes.fromhex("1003" "1a016b" "3a026d65")
+    assert given_back[2] == delete(b"k")
+
+
+HEADER = field(1, field(3, 9))
+
+
+@pytest.mark.parametrize(
+    ("answer", "decoded"),
+    [
+        (HEADER + field(2, 1), WriteAnswer(True, 9, None)),
+        (HEADER + field(3, field(1, b"")), WriteAnswer(False, 9, None)),
+        (HEADER + field(3, field(1, field(2, b"\x0a\x01k"))), WriteAnswer(False, 9, StoredKey(b"k", b"", b"\x0a\x01k"))),
+    ],
+)
+def test_the_conflicting_key_is_found(answer, decoded):
+    assert decode_write(answer) == decoded
+
+
+def lease(number, seconds):
+    return field(2, number) + field(3, seconds)
+
+
+class Member:
+    """Grants leases of the seconds asked for, numbered; `alive` says for how long each is renewed. `there`: keys and leases."""
 
     def __init__(self):
         self.granted = []
         self.alive = {}
+        self.there = {}
 
-    def ask(self, path, body):
-        if path == "/v3/lease/grant":
-            self.granted.append(int(body["TTL"]))
-            return {"ID": str(len(self.granted)), "TTL": body["TTL"]}
-        assert path == "/v3/lease/keepalive"
-        return {"result": {"TTL": self.alive.get(body["ID"], "10")}}
+    def ask(self, path, message):
+        number = dict(fields(message)).get(1, 0)
+        if path == GRANT:
+            self.granted.append(number)
+            return lease(len(self.granted), number)
+        if path == TIME_TO_LIVE:
+            return b"".join(field(5, key) for key, lease in self.there.items() if lease == number)
+        assert path == KEEP_ALIVE
+        return lease(number, self.alive.get(number, 10))
+
+
+def test_a_lease_is_asked_for_and_answered_in_whole_seconds():
+    assert encode_grant(10) == bytes.fromhex("080a")
+    assert decode_lease(HEADER + lease(2**62, 10)) == (2**62, 10)
+    assert decode_lease(HEADER) == (0, 0)
 
 
 def test_records_of_one_ttl_share_a_lease():
-    gateway, leases = Gateway(), EtcdLeases()
+    member, leases = Member(), EtcdLeases()
 
-    used = [leases.under(gateway, seconds, lambda lease: lease) for seconds in (0.5, 1.0, 2.5, 3.0)]
+    used = [leases.under(member, seconds, lambda lease: lease) for seconds in (0.5, 1.0, 2.5, 3.0)]
 
-    assert used == ["1", "1", "2", "2"]
-    assert gateway.granted == [1, 3]
+    assert used == [1, 1, 2, 2]
+    assert member.granted == [1, 3]
     assert leases.shortest() == 1.0
 
 
 def test_an_expired_lease_is_requested_again():
-    gateway, leases = Gateway(), EtcdLeases()
-
     def put(lease):
-        if lease == "1":
+        if lease == 1:
             raise EtcdFailure(NOT_FOUND, "requested lease not found")
         return lease
 
-    assert leases.under(gateway, 1.0, put) == "2"
+    assert EtcdLeases().under(Member(), 1.0, put) == 2
 
 
 def test_any_other_failure_is_not_tried_again():
-    gateway, leases = Gateway(), EtcdLeases()
+    member = Member()
 
     def put(lease):
         raise EtcdFailure(INVALID, "etcdserver: too many operations")
 
     with pytest.raises(EtcdFailure, match="^too many operations$"):
-        leases.under(gateway, 1.0, put)
-    assert gateway.granted == [1]
+        EtcdLeases().under(member, 1.0, put)
+    assert member.granted == [1]
 
 
-def test_a_lease_that_the_server_forgot_is_lost_with_all_that_were_under_it():
-    gateway, leases = Gateway(), EtcdLeases()
+@pytest.fixture
+def held():
+    """Leases of 1 and 9 seconds with the records a and b, and c; and their member."""
+    member, leases = Member(), EtcdLeases()
     for seconds, instance in ((1.0, "a"), (1.0, "b"), (9.0, "c")):
-        leases.under(gateway, seconds, lambda lease: lease)
-        leases.leased[instance] = int(seconds)
-    gateway.alive["1"] = "0"
+        number = leases.under(member, seconds, lambda lease: lease)
+        leases.own[instance] = OwnRecord(int(seconds), frozenset({f"/{instance}"}), b"value")
+        member.there[f"/{instance}".encode()] = number
+    return member, leases
 
-    assert leases.renew(gateway) == ["a", "b"]
-    assert leases.id_for("a") == ""
-    assert leases.id_for("c") == "2"
-    assert leases.renew(gateway) == []
+
+def test_a_lease_that_the_server_forgot_is_lost_with_all_that_were_under_it(held):
+    member, leases = held
+    member.alive[1] = 0
+
+    assert leases.renew(member) == ["a", "b"]
+    assert leases.missing(member, [("a", "/a"), ("c", "/c")]) == {"a"}
+    assert leases.renew(member) == []
+
+
+def test_a_later_session_keeps_all_records_that_are_still_under_their_leases(held):
+    member, leases = held
+
+    assert leases.resume(member) == {"a", "b", "c"}
+    del member.there[b"/a"]
+    member.there[b"/c"] = 77
+    assert leases.resume(member) == {"b"}, "one was deleted, and one was put under the lease of another process"
+    assert member.granted == [1, 9], "no lease was asked for again"
+
+
+def test_a_record_that_was_being_written_when_the_session_failed_is_not_kept(held):
+    member, leases = held
+    leases.own["a"] = OwnRecord(1, frozenset({"/a"}), None)
+
+    assert leases.resume(member) == {"b", "c"}

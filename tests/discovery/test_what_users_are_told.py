@@ -94,7 +94,7 @@ def test_a_url_that_makes_no_sense(url, mend):
 @pytest.mark.parametrize(
     ("url", "module", "extra"),
     [
-        ("etcd://host", "urllib3", "etcd"),
+        ("etcd://host", "h2.connection", "etcd"),
         ("etcd://host", "h2.connection", "etcd"),
         ("zookeeper://host", "kazoo.client", "zookeeper"),
         ("consul://host", "h11", "consul"),

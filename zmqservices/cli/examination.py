@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: The extra that each kind of directory needs, and the modules that the extra installs.
 OF_DIRECTORIES = {
-    "etcd": ("etcd", ("urllib3", "h2")),
+    "etcd": ("etcd", ("h2",)),
     "zookeeper": ("zookeeper", ("kazoo",)),
     "consul": ("consul", ("h11",)),
     "dns": ("dns", ("dns",)),

@@ -14,10 +14,11 @@ from discovery.backends.http_connection import HttpAnswer, HttpConnection
 from discovery.backends.stream import name_of
 from discovery.backends.tls import tls_context
 from discovery.backends.urls import EngineUrl
+from discovery.client.patience import Patience
 from discovery.exceptions import EngineError, EngineRefusal
 from discovery.protocol import MAX_HELD
 
-#: Seconds for one answer. An agent without a leader answers with an error.
+#: Seconds to connect, and to wait for an answer at first. An agent without a leader answers with an error.
 TIMEOUT = 5.0
 #: The most bytes of an answer, as of a registry's snapshot: an answer may hold all records.
 LONGEST_ANSWER = MAX_HELD
@@ -37,11 +38,13 @@ class Listing:
 
 class ConsulAgent:
     """One agent, as one thread uses it. `root`: the prefix of all keys, for the text that says which policy a token needs.
+    `patience`: with which it waits for answers.
 
     Every method raises EngineRefusal for what Consul forbids, and EngineError for everything else that goes wrong.
     """
 
-    def __init__(self, server: tuple[str, int], url: EngineUrl, root: str) -> None:
+    def __init__(self, server: tuple[str, int], url: EngineUrl, root: str, patience: Patience) -> None:
+        self.patience = patience
         self.name = name_of(server)
         self.has_failed = False
         self.server = server
@@ -52,7 +55,7 @@ class ConsulAgent:
     def connection(self) -> HttpConnection:
         """Another connection to this agent, such as a blocking query needs."""
         headers = {"x-consul-token": self._url.password} if self._url.password else {}
-        return HttpConnection(self.server, tls_context(self._url), TIMEOUT, LONGEST_ANSWER, headers)
+        return HttpConnection(self.server, tls_context(self._url), TIMEOUT, LONGEST_ANSWER, headers, self.patience)
 
     def close(self) -> None:
         """Closes the connection. A later request opens another one."""
@@ -116,8 +119,9 @@ class ConsulAgent:
         self._http = self._http or self.connection()
         try:
             answer = self._http.call(method, target, body)
-        except EngineError as exc:
-            raise self.failed(str(exc)) from exc
+        except EngineError:
+            self.has_failed = True
+            raise
         if answer.status == 403:
             raise EngineRefusal(self.sentence(answer))
         if answer.status != 200 and answer.status not in known:

@@ -6,9 +6,9 @@ import select
 import time
 from collections.abc import Callable
 
-from discovery.backends.consul.agent import TIMEOUT, ConsulAgent, key_path
+from discovery.backends.consul.agent import ConsulAgent, key_path
 from discovery.backends.http_connection import HttpConnection
-from discovery.exceptions import EngineError
+from discovery.exceptions import EngineOverdueError
 from discovery.native import Wakeup, native_lock, original
 
 _poll: Callable[[], select.poll] = original("select", "poll")
@@ -121,7 +121,7 @@ class BlockingQueries:
     def wait(self, agent: ConsulAgent) -> list[BlockingQuery]:
         """Sends the queries that are due, waits, and returns those whose connections have something to read.
 
-        EngineError if an answer is overdue.
+        EngineOverdueError if an answer is overdue.
         """
         self._close_removed()
         with self._guard:
@@ -136,7 +136,7 @@ class BlockingQueries:
         poll.register(self._wakeup.fd, select.POLLIN)
         for fd in asked:
             poll.register(fd, select.POLLIN)
-        late = WAIT * 17 / 16 + TIMEOUT
+        late = WAIT * 17 / 16 + agent.patience.seconds
         deadlines = [now + late if query.asked_at is None else query.asked_at + late for query in queries]
         pauses = [query.next_at for query in queries if query.asked_at is None]
         until = min([*deadlines, *pauses, now + WAIT])
@@ -144,7 +144,8 @@ class BlockingQueries:
         if self._wakeup.fd in ready:
             self._wakeup.clear()
         if any(query.asked_at is not None and query.asked_at + late < time.monotonic() for query in queries):
-            raise EngineError(f"{agent.name} did not answer a blocking query within {late:g} s")
+            agent.patience.was_overdue()
+            raise EngineOverdueError(f"{agent.name} did not answer a blocking query within {late:g} s")
         with self._guard:
             # A query that was removed meanwhile is not read.
             return [query for fd, query in asked.items() if fd in ready and query in self._queries]

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from discovery import protocol
 from discovery.backend import Believes, everything
-from discovery.backends.consul.agent import TIMEOUT, ConsulAgent
+from discovery.backends.consul.agent import ConsulAgent
 from discovery.backends.consul.key_values import KeyValue
 from discovery.backends.consul.queries import BlockingQueries, BlockingQuery
 from discovery.backends.consul.ttl_session import TtlSession
@@ -20,6 +20,7 @@ from discovery.backends.opening import Server, open_first, servers_in_turn
 from discovery.backends.urls import EngineUrl
 from discovery.client.engine_session import Change, Contents, Gone, Vacant
 from discovery.client.locks import EngineLock, Held
+from discovery.client.patience import Patience, goes_on
 from discovery.exceptions import EngineError, EngineRefusal
 from discovery.interest import Interest, grown
 from discovery.model import Note, Record
@@ -39,7 +40,8 @@ MAX_SWEPT = 100
 class ConsulSession:
     """An `EngineSession` with one agent: the first one that answers. Each attempt begins with another agent.
 
-    `own`: Consul's session, which later attempts take up. `is_closed`: whether the cluster has SECURITY.
+    `own`: Consul's session, which later attempts take up. `patience`: with which this client waits in all its attempts.
+    `is_closed`: whether the cluster has SECURITY.
     """
 
     def __init__(
@@ -47,10 +49,12 @@ class ConsulSession:
         url: EngineUrl,
         namespace: str | None,
         own: TtlSession,
+        patience: Patience,
         believes: Believes = everything,
         is_closed: bool = False,
     ) -> None:
         self._url = url
+        self._patience = patience
         self._believes = believes
         self._namespace = namespace
         self._own = own
@@ -64,7 +68,7 @@ class ConsulSession:
         self._look_at = time.monotonic() + LOOK_EVERY
 
     def _new_agent(self, server: Server) -> ConsulAgent:
-        return ConsulAgent(server, self._url, self._space.root)
+        return ConsulAgent(server, self._url, self._space.root, self._patience)
 
     # --- reading ---
 
@@ -78,15 +82,16 @@ class ConsulSession:
         self._space.interest = interest = None if self._namespace is None else interest
         try:
             cluster = self._cluster()
-            found = self._read(self._space.prefixes(interest))
+            found = self._read(self._space.prefixes(interest), is_packed=not self._space.is_closed)
             self._widen()
             for key in found.expired[:MAX_SWEPT]:
                 self._agent.delete(key)
         except (EngineError, EngineRefusal) as exc:
             self._agent.close()
-            raise self._agent.failed(str(exc)) from exc
+            self._agent.has_failed = True
+            raise exc if isinstance(exc, EngineError) else EngineError(str(exc)) from exc
         revoked = tuple(one.signed for one in found.revoked)
-        return Contents(cluster, list(found.records.values()), found.notes, interest, revoked)
+        return Contents(cluster, list(found.records.values()), found.notes, interest, revoked, found.blocks())
 
     def extend(self, keys: frozenset[str]) -> list[Record]:
         """Reads and watches the prefixes of these keys as well."""
@@ -107,9 +112,9 @@ class ConsulSession:
             held = self._agent.get(key)
         return "" if held is None else held.value.decode(errors="replace")
 
-    def _read(self, prefixes: list[str]) -> Found[str]:
-        """Reads these prefixes, and watches them from then on."""
-        found: Found[str] = Found()
+    def _read(self, prefixes: list[str], is_packed: bool = False) -> Found[str]:
+        """Reads these prefixes, and watches them from then on. `is_packed`: see `Found`."""
+        found: Found[str] = Found(is_packed)
         for prefix in prefixes:
             listing = self._agent.listing(prefix)
             for item in listing.keys:
@@ -132,11 +137,12 @@ class ConsulSession:
             while not self._is_closed:
                 for query in self._queries.wait(asking):
                     assert query.connection is not None
-                    answer = query.connection.read(TIMEOUT)
+                    answer = query.connection.read(self._patience.seconds)
                     if answer is not None:
                         yield self._changes(query, answer, asking)
         except (EngineError, EngineRefusal) as exc:
-            raise self._agent.failed(str(exc)) from exc
+            self._agent.has_failed = True
+            raise exc if isinstance(exc, EngineError) else EngineError(str(exc)) from exc
         finally:
             asking.close()
             self._queries.close()
@@ -251,6 +257,12 @@ class ConsulSession:
     def keep_every(self) -> float:
         """Seconds: a third of the session's TTL, at most KEEP_EVERY."""
         return KEEP_EVERY if self._own.id is None else min(KEEP_EVERY, self._own.seconds / 3)
+
+    def goes_on(self, overdue: int) -> bool:
+        """Whether the session goes on after `keep` was overdue."""
+        does = goes_on(overdue, 0.0 if self._own.id is None else self._own.used(), len(self._servers))
+        self._agent.has_failed = not does
+        return does
 
     def close(self) -> None:
         """Ends the watch, and Consul's session too if it holds nothing. Otherwise the next attempt takes the session up."""

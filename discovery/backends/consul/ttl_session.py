@@ -40,6 +40,10 @@ class TtlSession:
         """Whether it holds neither records nor locks."""
         return not (self.own or self.tokens)
 
+    def used(self) -> float:
+        """The part of its time, from 0 to 1 and more, that has passed since the last renewal."""
+        return (lock_time() - self.renewed) / self.seconds
+
     def forget(self) -> None:
         """Called when Consul has ended the session."""
         self.id = None

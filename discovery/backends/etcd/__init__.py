@@ -3,8 +3,8 @@
 Internal. A record is a key with a lease of its ttl; a note is a key without a lease. `discovery.backends.keyspace` says which
 key each has below /PREFIX/.
 
-Requests go to etcd's JSON gateway, which every member offers at its client port. Only the watch is gRPC, see `watch`. Sources
-of the rules: "API reference", "etcd API: Watch, Lease, Txn", "Why gRPC gateway", "Role-based access control" at
+All requests are calls of gRPC, see `grpc`. etcd's JSON gateway is not used: for large answers it takes ten times as much of
+etcd's time. Sources of the rules: "API reference", "etcd API: Watch, Lease, Txn", "Role-based access control" at
 etcd.io/docs/v3.4.
 
 Rule 1: the watch of a range begins at the revision after the one at which the range was read, so no change is missed. If etcd

@@ -1,12 +1,27 @@
-"""The leases of one session with etcd: one for each ttl, under which records and locks are put."""
+"""The leases of one process with etcd, one for each ttl, and the records that it has put under them. They outlive sessions.
+
+Rule 1: a session that follows a failed one renews the leases first. Records that are still under them are not written again:
+when etcd is overloaded, that would have it tell all clients of changes that are none.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
-from discovery.backends.etcd.gateway import NOT_FOUND, EtcdFailure, EtcdGateway
+from discovery.backends.etcd.member import NOT_FOUND, EtcdFailure, EtcdMember
+from discovery.backends.etcd.writes import (
+    GRANT,
+    KEEP_ALIVE,
+    TIME_TO_LIVE,
+    decode_keys,
+    decode_lease,
+    encode_grant,
+    encode_keep_alive,
+    encode_time_to_live,
+)
 from discovery.client.locks import TRUSTED, lock_time
 
 Done = TypeVar("Done")
@@ -15,11 +30,23 @@ Done = TypeVar("Done")
 class _Lease:
     __slots__ = ("granted", "id", "renewed")
 
-    def __init__(self, lease_id: str, granted: float, renewed: float) -> None:
+    def __init__(self, lease_id: int, granted: float, renewed: float) -> None:
         self.id = lease_id
         self.granted = granted
         #: When the last renewal that etcd answered was sent, by `lock_time`.
         self.renewed = renewed
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRecord:
+    """A record of this process as it was written last. `seconds`: the whole seconds that its lease was asked for.
+
+    `keys`: all keys under which it may be. `value`: None while it is written.
+    """
+
+    seconds: int
+    keys: frozenset[str]
+    value: bytes | None
 
 
 class EtcdLeases:
@@ -27,54 +54,74 @@ class EtcdLeases:
 
     def __init__(self) -> None:
         self._leases: dict[int, _Lease] = {}
-        #: The whole seconds of the lease that each instance of this process was put under.
-        self.leased: dict[str, int] = {}
+        #: The records of this process, by instance.
+        self.own: dict[str, OwnRecord] = {}
 
     def __bool__(self) -> bool:
         return bool(self._leases)
 
-    def under(self, gateway: EtcdGateway, seconds: float, do: Callable[[str], Done]) -> Done:
+    def under(self, member: EtcdMember, seconds: float, do: Callable[[int], Done]) -> Done:
         """Calls `do` with the id of a lease of that many seconds, rounded up. Once more with a new one if it has run out."""
-        whole = max(1, math.ceil(seconds))
+        whole = whole_seconds(seconds)
         try:
-            return do(self._lease(gateway, whole))
+            return do(self._lease(member, whole))
         except EtcdFailure as exc:
             if exc.code != NOT_FOUND:
                 raise
         # It has just run out. `keep` reports the other instances that were under it.
         self._leases.pop(whole, None)
-        return do(self._lease(gateway, whole))
+        return do(self._lease(member, whole))
 
-    def _lease(self, gateway: EtcdGateway, whole: int) -> str:
+    def _lease(self, member: EtcdMember, whole: int) -> int:
         if whole not in self._leases:
             asked = lock_time()
-            answer = gateway.ask("/v3/lease/grant", {"TTL": str(whole)})
-            self._leases[whole] = _Lease(answer["ID"], float(answer["TTL"]), asked)
+            lease, granted = decode_lease(member.ask(GRANT, encode_grant(whole)))
+            self._leases[whole] = _Lease(lease, float(granted), asked)
         return self._leases[whole].id
 
     def trusted_until(self, seconds: float) -> float:
         """The `lock_time` until which a lock under this lease counts as held."""
-        lease = self._leases[max(1, math.ceil(seconds))]
+        lease = self._leases[whole_seconds(seconds)]
         return lease.renewed + lease.granted * TRUSTED
 
-    def renew(self, gateway: EtcdGateway) -> list[str]:
+    def renew(self, member: EtcdMember) -> list[str]:
         """Renews all leases, and returns the instances that were under a lease that has run out."""
         lost: list[str] = []
         for whole, lease in list(self._leases.items()):
             asked = lock_time()
-            answer = gateway.ask("/v3/lease/keepalive", {"ID": lease.id})
-            if int(answer.get("result", {}).get("TTL", 0)) <= 0:
+            _, seconds = decode_lease(member.ask(KEEP_ALIVE, encode_keep_alive(lease.id)))
+            if seconds <= 0:
                 del self._leases[whole]
-                lost += [instance for instance, leased in self.leased.items() if leased == whole]
+                lost += [instance for instance, record in self.own.items() if record.seconds == whole]
             else:
                 lease.renewed = asked
         return lost
 
-    def id_for(self, instance: str) -> str:
-        """The id of the lease that an instance of this process should be under; empty if it has run out."""
-        lease = self._leases.get(self.leased[instance])
-        return "" if lease is None else lease.id
+    def resume(self, member: EtcdMember) -> set[str]:
+        """Renews the leases of an earlier session. Returns the instances whose records are all still under them."""
+        self.renew(member)
+        missing = self.missing(member, [(instance, key) for instance, record in self.own.items() for key in record.keys])
+        return {instance for instance, record in self.own.items() if record.value is not None} - missing
+
+    def missing(self, member: EtcdMember, own: list[tuple[str, str]]) -> set[str]:
+        """The instances with a key that is not under their lease. `own`: the instance and each of its keys to look at."""
+        # One request for each lease, and not one for each key: a process may have many records.
+        needed = {self.own[instance].seconds for instance, _ in own} & self._leases.keys()
+        under = {
+            whole: decode_keys(member.ask(TIME_TO_LIVE, encode_time_to_live(self._leases[whole].id))) for whole in needed
+        }
+        return {instance for instance, key in own if key.encode() not in under.get(self.own[instance].seconds, ())}
+
+    def used(self) -> float:
+        """The part of its time, from 0 to 1 and more, that has passed since the oldest renewal of a lease; 0 without leases."""
+        now = lock_time()
+        return max(((now - lease.renewed) / lease.granted for lease in self._leases.values()), default=0.0)
 
     def shortest(self) -> float:
         """Seconds that the shortest lease was granted; infinite if there is none."""
         return min((lease.granted for lease in self._leases.values()), default=math.inf)
+
+
+def whole_seconds(seconds: float) -> int:
+    """The whole seconds of a lease for a ttl; etcd knows no others."""
+    return max(1, math.ceil(seconds))

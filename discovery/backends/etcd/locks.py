@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from discovery.backends.etcd.gateway import EtcdGateway
-from discovery.backends.etcd.requests import create_lock, delete_lock, encoded, held_in
+from discovery.backends.etcd.member import EtcdMember
+from discovery.backends.etcd.ranges import TXN
+from discovery.backends.etcd.writes import create_lock, decode_write, delete_lock
 
 
-def take(gateway: EtcdGateway, key: str, owner: str, lease: str) -> tuple[int | None, int]:
+def take(member: EtcdMember, key: str, owner: str, lease: int) -> tuple[int | None, int]:
     """Creates the key of a lock, or puts our own key under `lease` if it is under an older one; the token then stays.
 
     Returns the fencing token, or None while another process holds the lock, and the revision of the answer.
     """
-    revision = "0"
+    revision = 0
     while True:
-        answer = gateway.ask("/v3/kv/txn", create_lock(key, owner, lease, revision))
-        now = int(answer["header"]["revision"])
-        if answer.get("succeeded"):
-            return int(revision) or now, now
-        held = held_in(answer)
+        answer = decode_write(member.ask(TXN, create_lock(key, owner, lease, revision)))
+        held = answer.held
+        if answer.has_succeeded:
+            return revision or answer.revision, answer.revision
         if held is None:
-            revision = "0"  # Another process has deleted it meanwhile.
-        elif held.get("value") != encoded(owner.encode()):
-            return None, now
-        elif held.get("lease") == lease:
-            return int(held["create_revision"]), now
+            revision = 0  # Another process has deleted it meanwhile.
+        elif held.value != owner.encode():
+            return None, answer.revision
+        elif held.lease == lease:
+            return held.created, answer.revision
         else:
-            revision = held["create_revision"]
+            revision = held.created
 
 
-def release(gateway: EtcdGateway, key: str, owner: str) -> None:
+def release(member: EtcdMember, key: str, owner: str) -> None:
     """Deletes the key of a lock if `owner` holds it."""
-    gateway.ask("/v3/kv/txn", delete_lock(key, owner))
+    member.ask(TXN, delete_lock(key, owner))

@@ -5,10 +5,23 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from discovery.backends.etcd.gateway import EtcdFailure, EtcdGateway
-from discovery.backends.etcd.requests import OPERATIONS, Body, decoded, delete_if_unchanged, read_below, read_keys
+from discovery.backends.etcd.member import EtcdFailure, EtcdMember
+from discovery.backends.etcd.messages import Range, below
+from discovery.backends.etcd.ranges import (
+    RANGE,
+    TXN,
+    Page,
+    ReadAnswer,
+    StoredKey,
+    decode_range,
+    decode_ranges,
+    encode_range,
+    encode_ranges,
+)
+from discovery.backends.etcd.writes import OPERATIONS, delete_if_unchanged
 from discovery.backends.found import Found
 from discovery.backends.keyspace import Keyspace
+from discovery.exceptions import EngineError
 
 #: Keys of one prefix in one answer.
 PAGE = 1000
@@ -22,56 +35,66 @@ class EtcdListing:
 
     cluster: str = ""
     revision: int = 0
-    found: Found[Body] = field(default_factory=Found)
+    found: Found[StoredKey] = field(default_factory=Found)
 
 
-def read(gateway: EtcdGateway, space: Keyspace, prefixes: list[str]) -> EtcdListing:
-    """Reads everything below these prefixes, and deletes notes that are past their ttl."""
-    reading = EtcdListing()
-    items: list[Body] = []
-    with gateway.errors():
-        for start in range(0, len(prefixes), OPERATIONS):
-            some = prefixes[start : start + OPERATIONS]
-            ranges = [{"request_range": read_below(prefix, PAGE, reading.revision)} for prefix in some]
-            answer = gateway.ask("/v3/kv/txn", {"success": ranges})
-            reading.cluster = str(answer["header"].get("cluster_id", ""))
-            reading.revision = reading.revision or int(answer["header"]["revision"])
-            for prefix, response in zip(some, answer["responses"], strict=True):
-                items += _all_pages(gateway, prefix, response["response_range"], reading.revision)
+def read(member: EtcdMember, space: Keyspace, prefixes: list[str], is_packed: bool = False) -> EtcdListing:
+    """Reads everything below these prefixes, and deletes notes that are past their ttl. `is_packed`: see `Found`."""
+    reading = EtcdListing(found=Found(is_packed=is_packed))
+    items: list[StoredKey] = []
+    for start in range(0, len(prefixes), OPERATIONS):
+        some = [below(prefix) for prefix in prefixes[start : start + OPERATIONS]]
+        answer = _ask(member, TXN, encode_ranges([encode_range(span, PAGE, reading.revision) for span in some]))
+        reading.cluster = answer.cluster
+        reading.revision = reading.revision or answer.revision
+        for span, page in zip(some, _pages(member, answer, len(some)), strict=True):
+            items += _all_pages(member, span, page, reading.revision)
     for item in items:
-        key = decoded(item["key"]).decode(errors="replace")
-        reading.found.sort(space, key, decoded(item.get("value", "")), item, time.time())
+        reading.found.sort(space, item.key.decode(errors="replace"), item.value, item, time.time())
     for item in reading.found.expired[:MAX_SWEPT]:
-        _sweep(gateway, item)
+        _sweep(member, item)
     return reading
 
 
-def leases_of(gateway: EtcdGateway, keys: list[str]) -> dict[str, str]:
-    """Those of these keys that are there, each with the id of its lease."""
-    found: dict[str, str] = {}
+def listed(member: EtcdMember, keys: list[str]) -> list[str]:
+    """Those of these keys that are there."""
+    found: list[str] = []
     for start in range(0, len(keys), OPERATIONS):
         some = keys[start : start + OPERATIONS]
-        with gateway.errors():
-            answer = gateway.ask("/v3/kv/txn", read_keys(some))
-        for key, response in zip(some, answer["responses"], strict=True):
-            found.update((key, held.get("lease", "")) for held in response["response_range"].get("kvs", ()))
+        answer = _ask(member, TXN, encode_ranges([encode_range(Range(key.encode()), keys_only=True) for key in some]))
+        found += [key for key, page in zip(some, _pages(member, answer, len(some)), strict=True) if page.items]
     return found
 
 
-def _all_pages(gateway: EtcdGateway, prefix: str, first: Body, revision: int) -> list[Body]:
-    """The items on the first page of a prefix, and on all further pages."""
-    page: list[Body] = first.get("kvs", [])
-    found, answer = page, first
-    while answer.get("more") and page:
-        last = decoded(page[-1]["key"])
-        answer = gateway.ask("/v3/kv/range", read_below(prefix, PAGE, revision, after=last))
-        page = answer.get("kvs", [])
-        found = found + page
+def check(member: EtcdMember, space: Keyspace) -> None:
+    """Reads a key that is never there. EngineError if etcd does not answer, for instance because it has no quorum."""
+    _ask(member, RANGE, encode_range(Range(space.root.encode())))
+
+
+def _ask(member: EtcdMember, path: str, request: bytes) -> ReadAnswer:
+    with member.errors():
+        answer = member.ask(path, request)
+        return decode_ranges(answer) if path == TXN else decode_range(answer)
+
+
+def _pages(member: EtcdMember, answer: ReadAnswer, number: int) -> list[Page]:
+    if len(answer.pages) != number:
+        raise EngineError(f"{member.name} answered {len(answer.pages)} of {number} requests")
+    return answer.pages
+
+
+def _all_pages(member: EtcdMember, span: Range, page: Page, revision: int) -> list[StoredKey]:
+    """The keys on the first page of a range, and on all further pages."""
+    found = page.items
+    while page.has_more and page.items:
+        rest = Range(page.items[-1].key + b"\0", span.end)
+        (page,) = _ask(member, RANGE, encode_range(rest, PAGE, revision)).pages
+        found = found + page.items
     return found
 
 
-def _sweep(gateway: EtcdGateway, item: Body) -> None:
+def _sweep(member: EtcdMember, item: StoredKey) -> None:
     try:
-        gateway.ask("/v3/kv/txn", delete_if_unchanged(item))
+        member.ask(TXN, delete_if_unchanged(item.key, item.revision))
     except EtcdFailure:
         pass  # This user may only read; other clients delete the note.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from discovery.backends.etcd.messages import Range
-from discovery.backends.etcd.requests import below
+from discovery.backends.etcd.messages import Range, below
 from discovery.backends.etcd.watch import WatchConnection
 from discovery.native import native_lock
 

@@ -6,6 +6,7 @@ kazoo is imported here only.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,10 +15,11 @@ from discovery.backends.tls import tls_context
 from discovery.backends.urls import EngineUrl, unreachable
 from discovery.backends.zookeeper.handler import NO_TLS, NativeHandler, Reasons
 from discovery.backends.zookeeper.results import NoAnswerError
-from discovery.exceptions import EngineError, EngineRefusal
+from discovery.client.patience import Patience
+from discovery.exceptions import EngineError, EngineOverdueError, EngineRefusal
 from discovery.native import NativeEvent, getaddrinfo, native_lock
 
-#: Seconds for one answer. A member without a quorum does not answer at all.
+#: Seconds to connect, and to wait for an answer at first. A member without a quorum does not answer at all.
 TIMEOUT = 3.0
 #: Seconds for the server to confirm that a session is closed.
 CLOSE_TIMEOUT = 1.0
@@ -31,7 +33,8 @@ ClientId = tuple[int, bytes]
 class ZooKeeperConnection:
     """A connection to the member `name` at `address`, in the session `client_id`, or in a new one if that is None.
 
-    `seconds`: the session's timeout. `host`: the member's host, for TLS. `ended` is called when the connection is over.
+    `seconds`: the session's timeout. `host`: the member's host, for TLS. `patience`: with which it waits for answers. `ended` is
+    called when the connection is over.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class ZooKeeperConnection:
         access: str,
         seconds: float,
         client_id: ClientId | None,
+        patience: Patience,
         ended: Callable[[], None],
     ) -> None:
         from kazoo import exceptions, security
@@ -65,6 +69,7 @@ class ZooKeeperConnection:
         self._url = url
         self._settled = NativeEvent()
         self._ended = ended
+        self._patience = patience
         self._is_encrypted = context is not None
         self._is_closed = False
         self._lock = native_lock()
@@ -102,14 +107,16 @@ class ZooKeeperConnection:
     def open(self) -> bool:
         """Connects. False if the session `client_id` has expired. EngineError if the server does not answer."""
         self.client.start_async()
-        self._settled.wait(TIMEOUT, blocking=True)
+        began = time.monotonic()
+        self._settled.wait(self._patience.seconds, blocking=True)
         if self.client.connected:
+            self._patience.was_answered(time.monotonic() - began)
             return True
         if self.has_expired:
             return False
         reason = self._handler.reason
         if reason is None:
-            raise EngineError(f"did not answer within {TIMEOUT:g} s")
+            raise EngineOverdueError(f"did not answer within {self._waited():g} s")
         if reason.startswith(("cannot be reached", NO_TLS)):
             raise EngineError(reason)
         question = "" if self._is_encrypted else "does it want TLS (?tls=yes), "
@@ -117,13 +124,22 @@ class ZooKeeperConnection:
 
     def get(self, result: Any) -> Any:
         """The answer to a request. EngineError if the connection fails; one of `errors` for what the server says."""
-        errors = self.errors
+        errors, began = self.errors, time.monotonic()
         try:
-            return result.get(timeout=TIMEOUT)
+            answer = result.get(timeout=self._patience.seconds)
         except NoAnswerError:
-            raise self.failed(f"did not answer within {TIMEOUT:g} s") from None
+            self.has_failed = True
+            raise EngineOverdueError(f"{self.name} did not answer within {self._waited():g} s") from None
         except (errors.ConnectionLoss, errors.SessionExpiredError, errors.SessionMovedError, errors.AuthFailedError):
             raise self.failed(self.why_it_ended()) from None
+        self._patience.was_answered(time.monotonic() - began)
+        return answer
+
+    def _waited(self) -> float:
+        """Seconds that an overdue answer was awaited. The next one gets more time."""
+        waited = self._patience.seconds
+        self._patience.was_overdue()
+        return waited
 
     def failed(self, text: str) -> EngineError:
         """An error with this text after the member's name; the connection counts as failed."""

@@ -6,7 +6,9 @@ from discovery.backend import Kind, Options
 from discovery.backends.opening import engine_kind, require_library
 from discovery.backends.tls import OPTIONS
 from discovery.backends.urls import parse_engine_url
+from discovery.backends.zookeeper import connection
 from discovery.backends.zookeeper.session import ResumableSession, ZooKeeperSession
+from discovery.client.patience import Patience
 from discovery.exceptions import DirectoryConfigurationError
 
 EXTRA = "zmqservices[zookeeper]"
@@ -26,11 +28,12 @@ def open_zookeeper(url: str, options: Options) -> Kind:
             f"the option access of the directory URL {parsed.name} is {access!r}; open is needed, or private or readable with "
             "a user and a password"
         )
+    patience = Patience(connection.TIMEOUT)
     resumed: dict[str | None, ResumableSession] = {}
 
     def session(namespace: str | None) -> ZooKeeperSession:
         resumable = resumed.setdefault(namespace, ResumableSession())
         is_closed = options.keys is not None
-        return ZooKeeperSession(parsed, access, options.ttl, namespace, resumable, options.believes, is_closed)
+        return ZooKeeperSession(parsed, access, options.ttl, namespace, resumable, patience, options.believes, is_closed)
 
-    return engine_kind(parsed, session, options)
+    return engine_kind(parsed, session, options, patience)

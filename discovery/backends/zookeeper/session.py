@@ -19,7 +19,8 @@ from discovery.backends.zookeeper.tree import NodeTree
 from discovery.backends.zookeeper.writing import delete, make, make_parents
 from discovery.client.engine_session import Change, Contents, Vacant
 from discovery.client.locks import EngineLock, Held
-from discovery.exceptions import EngineError, EngineRefusal
+from discovery.client.patience import Patience, goes_on
+from discovery.exceptions import EngineError, EngineOverdueError, EngineRefusal
 from discovery.interest import EVERYTHING, Interest
 from discovery.model import Note, Record
 from discovery.native import Log
@@ -48,7 +49,8 @@ class ZooKeeperSession:
     """An `EngineSession` with one member: the first one that answers. Each attempt begins with another member.
 
     `access`: who may read and write the nodes, see `factory`. `seconds`: the timeout of ZooKeeper's session. `resumable`: that
-    session, which later attempts take up. `is_closed`: whether the cluster has SECURITY.
+    session, which later attempts take up. `patience`: with which this client waits in all its attempts. `is_closed`: whether the
+    cluster has SECURITY.
     """
 
     def __init__(
@@ -58,10 +60,12 @@ class ZooKeeperSession:
         seconds: float,
         namespace: str | None,
         resumable: ResumableSession,
+        patience: Patience,
         believes: Believes = everything,
         is_closed: bool = False,
     ) -> None:
         self._url = url
+        self._patience = patience
         self._access = access
         self._seconds = seconds
         self._believes = believes
@@ -93,7 +97,8 @@ class ZooKeeperSession:
     def _connect(self, server: Server) -> None:
         """Takes ZooKeeper's session up, or begins one."""
         name = name_of(server)
-        errors = []
+        errors: list[str] = []
+        kind = EngineError
         for address in addresses_of(server, name):
             try:
                 if not self._connect_to(name, address, server[0]):
@@ -104,8 +109,9 @@ class ZooKeeperSession:
                 return
             except EngineError as exc:
                 errors.append(f"{name} {exc}")
+                kind = EngineOverdueError if isinstance(exc, EngineOverdueError) else kind
                 self._give_up()
-        raise EngineError("; ".join(dict.fromkeys(errors)))
+        raise kind("; ".join(dict.fromkeys(errors)))
 
     def _connect_to(self, name: str, address: str, host: str) -> bool:
         """False if ZooKeeper's session has expired."""
@@ -115,8 +121,9 @@ class ZooKeeperSession:
         self._tree = NodeTree(self._paths, self._url.name, self._believes)
         self._reader = reader = NodeReader(self._paths, self._tree)
         self._open_connection = ZooKeeperConnection(
-            name, address, host, self._url, self._access, self._seconds, self._resumable.client_id, lambda: reader.tell(None)
-        )
+            name, address, host, self._url, self._access, self._seconds, self._resumable.client_id,
+            self._patience, lambda: reader.tell(None),
+        )  # fmt: skip
         return self._open_connection.open()
 
     def _give_up(self) -> None:
@@ -238,6 +245,12 @@ class ZooKeeperSession:
     def keep_every(self) -> float:
         """Seconds: a third of the timeout that the server granted, at most KEEP_EVERY."""
         return min(KEEP_EVERY, self._connection.granted() / 3)
+
+    def goes_on(self, overdue: int) -> bool:
+        """Whether the session goes on after `keep` was overdue. kazoo ends the connection before ZooKeeper's session runs out."""
+        does = goes_on(overdue, 0.0, len(self._servers))
+        self._connection.has_failed = not does
+        return does
 
     def close(self) -> None:
         """Ends ZooKeeper's session, unless the connection has failed: then the next attempt takes the session up."""
