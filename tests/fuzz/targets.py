@@ -35,6 +35,7 @@ from zmqservices.transport.sockets import UnusableEndpoint, refuse_unless_connec
 from zmqservices.web import framing
 from zmqservices.web.addresses import parse_address
 from zmqservices.web.reading import ClientDisconnected, RequestBody, RequestTimeout, header_lines
+from zmqservices.web.turns import Turn
 from zmqservices.web.websocket import messages as websocket
 from zmqservices.web.websocket.transport import WebSocketTransport
 from zmqservices.wire import codec, envelope, topics
@@ -146,7 +147,9 @@ def _read_call(data: bytes) -> None:
 def _read_frames(data: bytes) -> None:
     """What comes over a WebSocket after its handshake, until it is over."""
     socket = SimpleNamespace(sendall=lambda data: None, shutdown=lambda how: None)
-    handler: Any = SimpleNamespace(upgrade=lambda data: None, rfile=io.BufferedReader(io.BytesIO(data)), socket=socket)  # type: ignore
+    rfile = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
+    handler: Any = SimpleNamespace(rfile=rfile, socket=socket, turn=Turn())
+    handler.upgrade = handler.used_again = lambda *args: None
     transport = WebSocketTransport(handler, HANDSHAKE, 1024, 4096)
     try:
         transport.open("{}")

@@ -36,6 +36,7 @@ from zmqservices.web.guard import Guard
 from zmqservices.web.listening import Server
 from zmqservices.web.reading import CONTINUE, RequestBody, SocketReader, header_lines
 from zmqservices.web.refusals import refusal, text_of_http
+from zmqservices.web.turns import Turn
 
 _log = logging.getLogger(__name__)
 #: One line for each request.
@@ -86,14 +87,18 @@ class HttpOnlyProtocol(AnswerHandler):
 
     #: Whether no request is being answered, so that the connection may be closed without loss.
     is_idle = True
+    #: Whether a request was read before the present one.
+    _is_reused = False
     request: RequestHead
 
     def __init__(self, sock: Socket, address: object, server: Server) -> None:
+        self.turn = Turn()
         self._reader = SocketReader(
             sock,
             getattr(server, "idle_timeout", DEFAULT_WEB_SERVER_IDLE_TIMEOUT) or None,
             getattr(server, "header_timeout", DEFAULT_WEB_SERVER_HEADER_TIMEOUT) or None,
             getattr(server, "min_body_rate", DEFAULT_WEB_SERVER_MIN_BODY_RATE),
+            self.turn,
         )
         self._most_headers = (
             getattr(server, "max_headers", DEFAULT_WEB_SERVER_MAX_HEADERS),
@@ -174,7 +179,14 @@ class HttpOnlyProtocol(AnswerHandler):
         self.content_length = head.length
         self.close_connection = not head.keeps_open
         self._reader.begin_body()
+        if self._is_reused:
+            self.used_again()
+        self._is_reused = True
         return True
+
+    def used_again(self) -> None:
+        """The client uses its connection for another request or message, so it must not wait for new connections."""
+        self.server.used_at = monotonic()
 
     def get_environ(self) -> WSGIEnvironment:
         """The request as WSGI's environment."""

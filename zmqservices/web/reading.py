@@ -23,6 +23,7 @@ from zmqservices.web.framing import (
     chunk_size,
     read_fields,
 )
+from zmqservices.web.turns import Turn
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -43,7 +44,9 @@ class SocketReader(io.RawIOBase):
     Only time spent waiting for the client counts, and the clock is read only when there is something to wait for.
     """
 
-    def __init__(self, sock: Socket, idle_timeout: float | None, head_timeout: float | None, rate: float) -> None:
+    def __init__(
+        self, sock: Socket, idle_timeout: float | None, head_timeout: float | None, rate: float, turn: Turn | None = None
+    ) -> None:
         super().__init__()
         self._socket = sock
         self._idle_timeout = idle_timeout
@@ -53,6 +56,7 @@ class SocketReader(io.RawIOBase):
         self._left: float | None = None
         self._gain = 0.0
         self._is_idle = True
+        self._turn = turn or Turn()
 
     @property
     def is_idle(self) -> bool:
@@ -61,6 +65,8 @@ class SocketReader(io.RawIOBase):
 
     def begin_request(self) -> None:
         """The next byte begins a request. From then on its head has a deadline."""
+        # That byte may have been read together with the last request.
+        self._turn.give_way()
         self._is_idle, self._left, self._gain = True, None, 0.0
 
     def begin_body(self) -> None:
@@ -76,6 +82,7 @@ class SocketReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
+        self._turn.give_way()
         if self._left is not None:
             return self._read_in_time(buffer, self._left)
         received: int = self._socket.recv_into(buffer)

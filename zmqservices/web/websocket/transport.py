@@ -60,6 +60,7 @@ class WebSocketTransport:
         self._closing: Any = None
         self._is_open = False
         self._is_over = False
+        self._turn = handler.turn
         #: The time at which bytes were last received.
         self.heard_at = monotonic()
         #: Why this side closed the connection; "" if it did not.
@@ -86,6 +87,7 @@ class WebSocketTransport:
         size = 0
         while True:
             for event in self._protocol.events():
+                self._turn.give_way()
                 if isinstance(event, Message):
                     size += _size(event.data)
                     if size > self._max_message:
@@ -112,6 +114,7 @@ class WebSocketTransport:
         self.heard_at = monotonic()
         if not data or self._is_over:
             return False
+        self._handler.used_again()
         self._protocol.receive_data(data)
         return True
 
