@@ -48,7 +48,9 @@ class Load:
         self._numbers = itertools.count()
         self._stop = threading.Event()
         self._failure: BaseException | None = None
-        self.outcomes: list[Outcome] = []
+        #: The fields of each outcome, in the order in which calls ended. Python's collector does not look at tuples of numbers
+        #: again and again, as it does at the objects of classes: a million of those would stall calls for 0.1 s.
+        self._done: list[tuple[Any, ...]] = []
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
 
     def __enter__(self) -> Load:
@@ -83,7 +85,7 @@ class Load:
                 value = self._call(cluster, number)
             except Exception as exc:
                 error = exc
-            self.outcomes.append(Outcome(number, began, time.monotonic(), value, error))
+            self._done.append((number, began, time.monotonic(), value, error))
             gevent.sleep(self._pause)
 
     # --- what became of them -----------------------------------------------------------------------------------------
@@ -94,8 +96,19 @@ class Load:
             lambda: len(found := self.begun(since)) >= count and found, timeout, f"{count} calls have ended"
         )
 
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [Outcome(*done) for done in list(self._done)]
+
     def begun(self, since: float) -> list[Outcome]:
-        return [outcome for outcome in list(self.outcomes) if outcome.began >= since]
+        found = []
+        for place in range(len(self._done) - 1, -1, -1):
+            outcome = Outcome(*self._done[place])
+            if outcome.ended < since:
+                break
+            if outcome.began >= since:
+                found.append(outcome)
+        return found[::-1]
 
     def failed(self) -> list[Outcome]:
         return [outcome for outcome in list(self.outcomes) if outcome.error is not None]
