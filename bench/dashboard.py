@@ -7,7 +7,6 @@ a window shows the page, and counts its own frames.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from urllib.parse import urlsplit
 
 from bench import machine, summary
 from bench.ours.neighbours import COUNT
-from bench.processes import busy_seconds, cpu_of, free_port
+from bench.processes import busy_seconds, children_of, cpu_of, free_port
 from tests.dashboard.page import Page
 from tests.system.processes import Guardian, Process, Stage
 
@@ -38,7 +37,7 @@ FRAMES = """(() => {
 
 
 class Cluster:
-    """`instances` processes with a service each, and a dashboard."""
+    """`instances` processes with a service each; `show` starts a dashboard."""
 
     def __init__(self, stack: ExitStack, instances: int, folder: Path) -> None:
         guardian = Guardian(forks=True)
@@ -54,9 +53,12 @@ class Cluster:
             self.services.append(self._start("run", f"bench.ours.neighbours:Service{number % COUNT}"))
             if number % AT_ONCE == 0 or number > instances - AT_ONCE:
                 self.services[-1].has_said("Services started", PATIENCE)
+
+    def show(self) -> str:
+        """The URL of the page."""
         self.dashboard = self._start("dashboard", "--port", "0")
         self.dashboard.has_said("dashboard: http", PATIENCE)
-        self.url = self.dashboard.output().partition("dashboard: ")[2].split()[0]
+        return self.dashboard.output().partition("dashboard: ")[2].split()[0]
 
     def _start(self, command: str, *arguments: str) -> Process:
         return self._stage.start(command, [sys.executable, "-m", "zmqservices", command, *arguments], self._environment)
@@ -83,29 +85,27 @@ def run(instances: int, seconds: float, kills: int) -> Iterator[dict[str, Any]]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-dashboard-")))
         cluster = Cluster(stack, instances, folder)
         line: dict[str, Any] = {"kind": "dashboard", "instances": instances, "memory_mb": round(cluster.memory_mb())}
-        closed = _cpu(cluster, seconds)
-        page = stack.enter_context(Page(folder / "browser", cluster.url))
+        alone = round(sum(_cpu([one.pid for one in cluster.services], seconds)), 4)
+        url = cluster.show()
+        closed = _cpu([cluster.dashboard.pid], seconds)[0]
+        page = stack.enter_context(Page(folder / "browser", url))
         page.until(f"document.querySelectorAll('.mark.up').length === {instances}", PATIENCE)
-        opened = _cpu(cluster, seconds)
+        opened, *asked = _cpu([cluster.dashboard.pid, *(one.pid for one in cluster.services)], seconds)
         line.update(
-            dashboard_closed=closed["dashboard"], dashboard_open=opened["dashboard"], services=opened["services"],
-            **_stream(cluster.url, seconds), **_frames(page, seconds),
+            services_alone=alone, services=round(sum(asked), 4), dashboard_closed=closed, dashboard_open=opened,
+            **_stream(url, seconds), **_frames(page, seconds),
         )  # fmt: skip
         line["shown_ms"] = [round(_kill(page, process) * 1e3) for process in cluster.services[1 : 1 + kills]]
-        cluster.dashboard.popen.send_signal(signal.SIGKILL)
-        cluster.dashboard.wait()
-        line["services_alone"] = _cpu(cluster, seconds)["services"]
         yield {**line, "at": round(time.time(), 1), **machine.facts()}
 
 
-def _cpu(cluster: Cluster, seconds: float) -> dict[str, float]:
-    """Processor seconds per second, and what others on the machine used."""
+def _cpu(pids: list[int], seconds: float) -> list[float]:
+    """Processor seconds per second of each process, once everything has settled."""
     time.sleep(SETTLE)
-    sides = {"dashboard": [cluster.dashboard.pid], "services": [one.pid for one in cluster.services if one.is_running]}
-    before, began = {name: cpu_of(pids) for name, pids in sides.items()}, time.monotonic()
+    before, began = [cpu_of([pid]) for pid in pids], time.monotonic()
     time.sleep(seconds)
     passed = time.monotonic() - began
-    return {name: round((cpu_of(pids) - before[name]) / passed, 4) for name, pids in sides.items()}
+    return [round((cpu_of([pid]) - used) / passed, 4) for pid, used in zip(pids, before, strict=True)]
 
 
 def _stream(url: str, seconds: float) -> dict[str, float]:
@@ -124,8 +124,10 @@ def _stream(url: str, seconds: float) -> dict[str, float]:
 
 def _frames(page: Page, seconds: float) -> dict[str, float]:
     """The frames of the page, and the work of one update of it."""
-    page.ask("Performance.enable")
-    before, busy, began = _work(page), busy_seconds()[0], time.monotonic()
+    # Processor time of the page's thread, and not time on the clock.
+    page.ask("Performance.enable", timeDomain="threadTicks")
+    browser = children_of(page.pid)
+    before, cpu, busy, began = _work(page), cpu_of(browser), busy_seconds()[0], time.monotonic()
     page.run(FRAMES)
     time.sleep(seconds)
     frames = sorted(page.run("window.frames_noted"))
@@ -139,6 +141,7 @@ def _frames(page: Page, seconds: float) -> dict[str, float]:
         "layout_ms": round(
             sum(after[name] - before[name] for name in ("LayoutDuration", "RecalcStyleDuration")) / pictures * 1e3, 1
         ),
+        "browser": round((cpu_of(browser) - cpu) / passed, 2),
         "machine_busy": round((busy_seconds()[0] - busy) / passed, 2), "cores": os.cpu_count() or 0,
     }  # fmt: skip
 
@@ -166,7 +169,8 @@ FIGURES = {
     "stream_kb_s": "kB per second that a page is sent", "pictures_s": "updates per second",
     "frame_p50_ms": "ms of a frame, median", "frame_p95_ms": "ms of a frame, 95 %", "frame_p99_ms": "ms of a frame, 99 %",
     "frame_max_ms": "ms of the longest frame",
-    "script_ms": "ms of script in one update of the page", "layout_ms": "ms of layout in one update of the page",
+    "script_ms": "ms of CPU for script in one update of the page", "layout_ms": "ms of CPU for layout in one update of the page",
+    "browser": "CPU of the browser, in cores; it draws without a graphics card",
     "machine_busy": "cores of the machine that were busy meanwhile", "cores": "cores of the machine",
 }  # fmt: skip
 

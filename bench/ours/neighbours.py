@@ -1,4 +1,4 @@
-"""Twenty services for a large map: each calls the next two, and the first of each four dispatches events, a little all the time.
+"""Twenty services in four layers for a large map: each calls two of the next layer, and some dispatch events, with little load.
 
 `zmqservices run bench.ours.neighbours:Service7` runs one of them.
 """
@@ -11,20 +11,26 @@ from zmqservices.events import EventDispatcher, event_handler
 from zmqservices.rpc import RpcProxy, rpc
 from zmqservices.timer import timer
 
-COUNT = 20
+COUNT, LAYER = 20, 5
 #: Seconds between two rounds of calls of an instance.
 PAUSE = 5.0
 
 
 def _name(number: int) -> str:
-    return f"service-{number % COUNT:02d}"
+    return f"service-{number:02d}"
+
+
+def _below(number: int, step: int) -> str:
+    """A service of the next layer; the last layer calls among its own."""
+    layer = min(number // LAYER + 1, COUNT // LAYER - 1)
+    return _name(layer * LAYER + (number + step) % LAYER)
 
 
 def _service(number: int) -> type[Any]:
     class Service:
         name = _name(number)
-        next = RpcProxy(_name(number + 1))
-        other = RpcProxy(_name(number + 7))
+        one = RpcProxy(_below(number, 1))
+        other = RpcProxy(_below(number, 2))
         dispatch = EventDispatcher()
 
         @rpc
@@ -33,7 +39,7 @@ def _service(number: int) -> type[Any]:
 
         @timer(PAUSE)
         def ask(self) -> None:
-            self.next.answer("hello")
+            self.one.answer("hello")
             self.other.answer("hello")
             if number % 4 == 0:
                 self.dispatch("asked", number)

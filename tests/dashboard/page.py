@@ -84,6 +84,11 @@ class Page:
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
         return self._number
 
+    @property
+    def pid(self):
+        """The process of the browser, which has others below it."""
+        return self._browser.pid
+
     def go(self, url):
         """Open another page."""
         self.ask("Page.navigate", url=url)

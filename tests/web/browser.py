@@ -54,5 +54,9 @@ class Browser:
                 self._process.wait()
 
     @property
+    def pid(self):
+        return self._process.pid
+
+    @property
     def log(self):
         return (self.folder / "browser.log").read_text(errors="replace")

@@ -163,7 +163,12 @@ class Flow:
 
     def to_dict(self) -> dict[str, Any]:
         """`rate` and `errors` per second; `p99` in seconds, None without any."""
-        return {"rate": round(self.rate, 3), "errors": round(self.error_rate, 3), "p99": self.counted.quantile(0.99)}
+        return {"rate": round(self.rate, 3), "errors": round(self.error_rate, 3), "p99": shortened(self.counted.quantile(0.99))}
+
+
+def shortened(seconds: float | None) -> float | None:
+    """The same in three digits: a quantile is known to 6 %, and a page gets very many of them."""
+    return None if seconds is None else float(f"{seconds:.3g}")
 
 
 def summed(flows: Iterable[tuple[Counted, float]]) -> Flow:

@@ -11,7 +11,7 @@ from typing import Any
 
 from zmqservices.cluster.operators import NODE
 from zmqservices.dashboard.cluster_state import PUBLISHERS, ClusterState, InstanceState, NodeState
-from zmqservices.dashboard.counts import SPAN, Counted, Flow, Key
+from zmqservices.dashboard.counts import SPAN, Counted, Flow, Key, shortened
 
 #: Stands for callers outside of all services: HTTP clients, scripts, other clusters.
 CLIENTS = "(clients)"
@@ -90,11 +90,11 @@ class Picture:
                 "id": key,
                 "state": self._condition(state, ejected.get(key, [])),
                 "where": f"{state.listed.host}:{state.listed.pid}",
-                "ejected_by": ejected.get(key, []),
                 "running": int(size.get("running", 0)),
                 "queued": int(size.get("queued", 0)),
-                "oldest": max((float(one["seconds"]) for one in size.get("longest", ())), default=None),
                 "workers": int(size.get("max_workers", 0)),
+                **({"ejected_by": ejected[key]} if key in ejected else {}),
+                **({"oldest": max(float(one["seconds"]) for one in size["longest"])} if size.get("longest") else {}),
                 **instance_flow.to_dict(),
             })  # fmt: skip
         return list(services.values())
@@ -200,7 +200,7 @@ class Picture:
                     groups[key[1], key[2]][RATES[key[0]]] += counted.count / seconds
         durations = self._handling()
         for key, one in groups.items():
-            one["p99"] = durations[key].counted.quantile(0.99) if key in durations else None
+            one["p99"] = shortened(durations[key].counted.quantile(0.99)) if key in durations else None
             one["rate"], one["errors"] = round(one["rate"], 3), round(one["errors"], 3)
             one["types"] = sorted(one["types"])
         return [groups[key] for key in sorted(groups)]
