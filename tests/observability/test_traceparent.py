@@ -11,7 +11,18 @@ from opentelemetry.sdk.trace.sampling import (
     TraceIdRatioBased,
 )
 
-from zmqservices.observability.traceparent import bound_of, is_unsampled, new_headers, parts_of, sampled_parts, unsampled
+from zmqservices.observability.traceparent import (
+    bound_of,
+    child_of,
+    is_sampled,
+    is_unsampled,
+    new_headers,
+    parts_of,
+    sampled,
+    span_ids,
+    span_of,
+    unsampled,
+)
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -39,7 +50,7 @@ def test_the_header_of_an_unsampled_trace_is_one_and_has_its_bits(bits):
     header = unsampled(f"{bits:016x}")
 
     trace, span, flags = parts_of(header)
-    assert is_unsampled(header) and sampled_parts(header) is None
+    assert is_unsampled(header) and not is_sampled(header)
     assert (trace & 2**64 - 1, flags) == (bits, 0) and trace >> 64 and span
 
 
@@ -51,8 +62,19 @@ def test_headers_made_together_are_those_made_one_by_one():
     assert made == [None, *(unsampled(f"{each:016x}") for each in bits[1:])]
 
 
-def test_sampled_headers_are_read_and_junk_is_not():
-    assert sampled_parts(f"00-{TRACE}-{SPAN}-01") == (int(TRACE, 16), int(SPAN, 16), 1)
-    junks = (f"00-{'0' * 32}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00", f"ff-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-01-")
-    for junk in (None, 7, "", *junks):
-        assert sampled_parts(junk) is None, junk
+def test_the_header_of_a_sampled_trace_has_its_ids_and_its_children_are_of_the_same_trace():
+    header, (other,) = sampled(int(TRACE, 16), SPAN), span_ids(b"\0" * 7 + b"\x07")
+
+    assert is_sampled(header) and not is_unsampled(header)
+    assert parts_of(header) == (int(TRACE, 16), int(SPAN, 16), 3)
+    assert span_of(header) == int(SPAN, 16)
+    assert child_of(header, other) == f"00-{TRACE}-{7:016x}-03"
+    assert parts_of(child_of(f"00-{TRACE}-{SPAN}-01", other)) == (int(TRACE, 16), 7, 1)
+
+
+@pytest.mark.parametrize("junk", [
+    "", f"00-{'0' * 32}-{SPAN}-01", f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE}-{SPAN}-00", f"00-{TRACE}-{SPAN}-11",
+    f"ff-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-01-", f"00-{TRACE.upper()}-{SPAN}-01",
+])  # fmt: skip
+def test_other_headers_are_not_those_of_sampled_traces(junk):
+    assert not is_sampled(junk)

@@ -20,7 +20,8 @@ LAST_DIGIT = 54
 #: Whether a text is the header of a trace that is not sampled: the lowest flag is not set.
 is_unsampled = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]").fullmatch
 
-_sampled = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f][13579bdf])").fullmatch
+#: Whether a text is the header of a sampled trace, with no flags but those of a sampled trace and of a random id.
+is_sampled = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-0[13]").fullmatch
 
 #: The description of a sampler that decides by the trace's id where a trace begins, and follows the parent elsewhere.
 _usual = re.compile(
@@ -77,7 +78,21 @@ def parts_of(header: str) -> tuple[int, int, int]:
     return int(trace, 16), int(span, 16), int(flags, 16)
 
 
-def sampled_parts(header: object) -> tuple[int, int, int] | None:
-    """As `parts_of`, for a header from a peer; None if it is malformed or its trace is not sampled."""
-    found = _sampled(header) if type(header) is str else None
-    return None if found is None else (int(found[1], 16), int(found[2], 16), int(found[3], 16))
+def sampled(trace: int, span: str) -> str:
+    """The header of a new trace that is sampled, and whose id is random. `span`: 16 hexadecimal digits."""
+    return f"00-{trace:032x}-{span}-03"
+
+
+def child_of(header: str, span: str) -> str:
+    """The header of the span with this id (16 hexadecimal digits), whose parent has the given header."""
+    return f"{header[:36]}{span}{header[52:]}"
+
+
+def span_of(header: str) -> int:
+    """The id of the span."""
+    return int(header[36:52], 16)
+
+
+def span_ids(bits: bytes) -> list[str]:
+    """The ids of new spans, 16 hexadecimal digits for every 8 random bytes."""
+    return bits.hex(" ", 8).split(" ")

@@ -33,7 +33,7 @@ class DispatchSpans:
         span: Span | None = None
         if parent is not None:
             name, known = f"send {source}", of_event(source, type, "send")
-            span = self._tracers.light(name, parent, SpanKind.PRODUCER, known, headers)
+            span = self._tracers.light(SpanKind.PRODUCER, parent, headers, lambda: (name, known))
             if span is None:
                 span = self._tracers.current().start_span(name, parent, SpanKind.PRODUCER)
                 inject(headers, set_span_in_context(span, parent))

@@ -1,4 +1,4 @@
-"""Internal: the headers of traces that begin in this process, made many at a time.
+"""Internal: the headers of traces that begin in this process and the ids of spans, made many at a time.
 
 Making one header alone takes several times as long as its share of 256.
 """
@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 
-from zmqservices.observability.traceparent import new_headers
+from zmqservices.observability.traceparent import new_headers, span_ids
 from zmqservices.utils.forks import ForkHook
 
-#: Traces whose headers are made together.
+#: Traces whose headers are made together, and spans whose ids are.
 MADE_TOGETHER = 256
+
+#: The id that no span may have.
+ZERO = "0" * 16
 
 
 class NewTraces:
@@ -39,5 +42,19 @@ class NewTraces:
         self.ready.clear()
 
 
-# Otherwise a forked child would give traces the ids that its parent gives.
+# Otherwise a forked child would give traces and spans the ids that its parent gives.
 _made: ForkHook[NewTraces] = ForkHook(NewTraces.forget)
+_span_ids: list[str] = []
+os.register_at_fork(after_in_child=_span_ids.clear)
+
+
+def new_span_id() -> str:
+    """16 random hexadecimal digits that are not all zero."""
+    while True:
+        try:
+            digits = _span_ids.pop()
+        except IndexError:
+            _span_ids.extend(span_ids(os.urandom(8 * MADE_TOGETHER)))
+        else:
+            if digits != ZERO:
+                return digits

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from random import getrandbits
 from typing import Any
 
-from zmqservices.observability.traceparent import TRACEPARENT, bound_of, is_unsampled, parts_of, unsampled
+from zmqservices.observability.traceparent import TRACEPARENT, bound_of, is_unsampled, parts_of, sampled, unsampled
 from zmqservices.observability.tracing.library import (
     INVALID_SPAN,
     NOTHING,
@@ -26,19 +26,11 @@ from zmqservices.observability.tracing.library import (
     inject,
     set_span_in_context,
 )
-from zmqservices.observability.tracing.new_traces import NewTraces
+from zmqservices.observability.tracing.new_traces import NewTraces, new_span_id
 from zmqservices.observability.tracing.reading import BAGGAGE, TRACESTATE, extracted
 from zmqservices.observability.tracing.unsampled_context import UnsampledContext, header_in
 
 W3C_HEADERS = {TRACEPARENT, TRACESTATE, BAGGAGE}
-
-#: The flags of a trace that begins here and is sampled: its id is random.
-BEGUN = TraceFlags(3)
-
-def header_of(spoken: SpanContext) -> str:
-    """The `traceparent` that names this span as the parent."""
-    return f"00-{spoken.trace_id:032x}-{spoken.span_id:016x}-{spoken.trace_flags:02x}"
-
 
 class Sampling:
     """The decisions of a provider's sampler that can be made without asking it."""
@@ -82,6 +74,11 @@ class Sampling:
         if here or TRACEPARENT not in headers:
             inject(headers, parent)
         return None
+
+    def begun_header(self) -> str:
+        """The header of the first span of a sampled trace."""
+        bits = getrandbits(64) % (self.bound or 1)
+        return sampled(getrandbits(64) << 64 | bits, new_span_id())
 
     @staticmethod
     def begun(headers: Mapping[str, Any]) -> Context:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from importlib.metadata import version
-from random import getrandbits
 from typing import Any
 
-from zmqservices.observability.traceparent import TRACEPARENT
+from zmqservices.observability.traceparent import TRACEPARENT, child_of
 from zmqservices.observability.tracing.library import (
     ALWAYS_ON,
     SPAN,
@@ -19,7 +17,6 @@ from zmqservices.observability.tracing.library import (
     Resource,
     SdkTracer,
     Span,
-    SpanContext,
     SpanKind,
     SpanProcessor,
     SynchronousMultiSpanProcessor,
@@ -28,8 +25,9 @@ from zmqservices.observability.tracing.library import (
     get_current,
     get_tracer_provider,
 )
-from zmqservices.observability.tracing.light_spans import LightSpan, Origin, is_plain, may_be_light
-from zmqservices.observability.tracing.propagation import BEGUN, Sampling, header_of
+from zmqservices.observability.tracing.light_spans import Describe, LightSpan, Origin, is_plain, may_be_light
+from zmqservices.observability.tracing.new_traces import new_span_id
+from zmqservices.observability.tracing.propagation import Sampling
 
 #: Milliseconds that the last spans have to be exported when a process ends.
 FLUSH_TIMEOUT = 5000
@@ -101,21 +99,19 @@ class Tracers:
         return found if isinstance(found, Tracer) else self._by_service[""]
 
     def light(
-        self, name: str, parent: Context, kind: SpanKind, known: Mapping[str, Any], headers: dict[str, Any]
+        self, kind: SpanKind, parent: Context, headers: dict[str, Any], describe: Describe, *about: object
     ) -> Span | None:
         """A light span for work inside a worker, or at the start of a trace; None if one cannot stand for it (baggage, say)."""
         if not self.is_light:
             return None
         if not parent:
-            bits = getrandbits(64) % (self.sampling.bound or 1)
-            spoken = SpanContext(getrandbits(64) << 64 | bits, getrandbits(64) or 1, False, BEGUN)
-            span = LightSpan(self.origin("", ""), name, spoken, None, kind, known)
+            header = self.sampling.begun_header()
+            span = LightSpan(self.origin("", ""), header, None, False, kind, describe, *about)
         else:
             outer = parent.get(SPAN)
             if type(outer) is not LightSpan or len(parent) != 2 or TRACER not in parent:
                 return None
-            above = outer.get_span_context()
-            spoken = SpanContext(above.trace_id, getrandbits(64) or 1, False, above.trace_flags)
-            span = LightSpan(outer.origin, name, spoken, above, kind, known)
-        headers[TRACEPARENT] = header_of(spoken)
+            header = child_of(outer.header, new_span_id())
+            span = LightSpan(outer.origin, header, outer.header, False, kind, describe, *about)
+        headers[TRACEPARENT] = header
         return span

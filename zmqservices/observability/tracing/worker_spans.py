@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import Token
-from random import getrandbits
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from zmqservices.observability.statistics import type_name
-from zmqservices.observability.traceparent import LAST_DIGIT, TRACEPARENT, is_unsampled, sampled_parts
+from zmqservices.observability.traceparent import LAST_DIGIT, TRACEPARENT, child_of, is_sampled, is_unsampled
 from zmqservices.observability.tracing.attributes import EntrypointKind, failed, http_status, kind_of, of_worker, request_of
 from zmqservices.observability.tracing.library import (
     NOTHING,
@@ -17,9 +16,7 @@ from zmqservices.observability.tracing.library import (
     Context,
     Link,
     Span,
-    SpanContext,
     SpanKind,
-    TraceFlags,
     Tracer,
     attach,
     detach,
@@ -28,7 +25,7 @@ from zmqservices.observability.tracing.library import (
     set_span_in_context,
 )
 from zmqservices.observability.tracing.light_spans import LightSpan
-from zmqservices.observability.tracing.propagation import BEGUN, header_of
+from zmqservices.observability.tracing.new_traces import new_span_id
 from zmqservices.observability.tracing.reading import BAGGAGE, TRACESTATE, extracted
 from zmqservices.observability.tracing.tracers import Tracers
 from zmqservices.observability.tracing.unsampled_context import UnsampledContext, unsampled_context
@@ -38,11 +35,8 @@ from zmqservices.probes import ExcInfo, guards_itself, ignore
 NO_HEADER = "-" * (LAST_DIGIT + 1)
 
 
-class OpenSpan(NamedTuple):
-    """The span of a running worker whose trace is sampled, and the token that ends its context."""
-
-    span: Span
-    token: Token[Context]
+#: The span of a running worker whose trace is sampled, and the token that ends its context.
+OpenSpan: TypeAlias = tuple[Span, Token[Context]]
 
 
 class WorkerSpans:
@@ -96,42 +90,40 @@ class WorkerSpans:
 
     def started_in_full(self, worker_ctx: Any) -> None:
         """As `started`, for any header and any sampler."""
-        data, is_light = worker_ctx.data, self._tracers.is_light and worker_ctx.event is None
+        data = worker_ctx.data
         header = data.get(TRACEPARENT)
         if not self._sampling.reads:
             self._begin(worker_ctx, None)
-        elif type(header) is str and is_unsampled(header):
-            attach(unsampled_context(data))
-        elif BAGGAGE in data:
-            self._begin(worker_ctx, None)
-        elif header is None and self._new is not None and not self._kind_of(worker_ctx).is_http:
+        elif header is None and BAGGAGE not in data and self._new is not None and not self._kind_of(worker_ctx).is_http:
             begun = self._new.next()
             if begun is not None:
                 data[TRACEPARENT] = begun
                 attach(unsampled_context(data))
-            elif is_light:
-                bits = getrandbits(64) % (self._sampling.bound or 1)
-                self._begin_lightly(worker_ctx, None, getrandbits(64) << 64 | bits, BEGUN)
+            elif self._may_be_light(worker_ctx):
+                self._begin_lightly(worker_ctx, None, self._sampling.begun_header())
             else:
                 self._begin(worker_ctx, NOTHING)
+        elif type(header) is not str:
+            self._begin(worker_ctx, None)
+        elif is_sampled(header) and self._may_be_light(worker_ctx):
+            self._begin_lightly(worker_ctx, header, child_of(header, new_span_id()))
+        elif is_unsampled(header):
+            attach(unsampled_context(data))
         else:
-            parts = sampled_parts(header) if is_light and TRACESTATE not in data else None
-            if parts is None:
-                self._begin(worker_ctx, None)
-            else:
-                parent = SpanContext(parts[0], parts[1], True, TraceFlags(parts[2] & BEGUN))
-                self._begin_lightly(worker_ctx, parent, parts[0], parent.trace_flags)
+            self._begin(worker_ctx, None)
 
-    def _begin_lightly(self, worker_ctx: Any, parent: SpanContext | None, trace: int, flags: TraceFlags) -> None:
-        """Begin a sampled worker that handles no event and carries neither baggage nor tracestate."""
-        of = self._kind_of(worker_ctx)
-        origin = self._tracers.origin(of.service, of.instance)
-        name, known = of_worker(worker_ctx, of, names_service=not self._tracers.is_own)
-        spoken = SpanContext(trace, getrandbits(64) or 1, False, flags)
-        span = LightSpan(origin, name, spoken, parent, of.kind, known)
-        worker_ctx.data[TRACEPARENT] = header_of(spoken)
-        here = Context({SPAN: span, TRACER: self._tracers.of(of.service, of.instance)})
-        self.open[worker_ctx] = OpenSpan(span, attach(here))
+    def _may_be_light(self, worker_ctx: Any) -> bool:
+        data = worker_ctx.data
+        return self._tracers.is_light and worker_ctx.event is None and BAGGAGE not in data and TRACESTATE not in data
+
+    def _begin_lightly(self, worker_ctx: Any, parent: str | None, header: str) -> None:
+        """Begin a sampled worker for which `_may_be_light` is true."""
+        of, tracers = self._kind_of(worker_ctx), self._tracers
+        origin = tracers.origin(of.service, of.instance)
+        span = LightSpan(origin, header, parent, True, of.kind, of_worker, worker_ctx, of, not tracers.is_own)
+        worker_ctx.data[TRACEPARENT] = header
+        here = Context({SPAN: span, TRACER: tracers.of(of.service, of.instance)})
+        self.open[worker_ctx] = span, attach(here)
 
     def _begin(self, worker_ctx: Any, parent: Context | None) -> None:
         """Begin a worker whose trace is sampled, or may be. `parent` is given if the trace begins here and is sampled."""
@@ -150,7 +142,7 @@ class WorkerSpans:
         here = set_span_in_context(span, parent)
         # Calls and events from here name this span as their parent, even if they are sent later (by an outbox).
         inject(data, here)
-        self.open[worker_ctx] = OpenSpan(span, attach(Context({**here, TRACER: tracer})))
+        self.open[worker_ctx] = span, attach(Context({**here, TRACER: tracer}))
 
     def _start(self, tracer: Tracer, worker_ctx: Any, of: EntrypointKind, parent: Context) -> Span:
         kind, links = of.kind, None
@@ -169,8 +161,8 @@ class WorkerSpans:
         open_span = self.open.pop(worker_ctx, None) if self.open else None
         if open_span is None:
             return  # The worker is not sampled, or began before this probe was attached.
-        detach(open_span.token)
-        span = open_span.span
+        span, token = open_span
+        detach(token)
         if span.is_recording():
             expected = worker_ctx.entrypoint.expected_exceptions
             is_expected = exc_info is not None and expected and isinstance(exc_info[1], expected)
