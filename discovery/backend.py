@@ -64,6 +64,8 @@ class Capabilities:
     servers: tuple[tuple[str, int], ...] = ()
     #: With keys, it shows only records that nodes have signed or proved, or that are fixed together with their keys.
     takes_keys: bool = False
+    #: It passes on lists of revoked certificates. If it does not, nodes do, over their connections for calls.
+    carries_revocations: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,7 @@ def _merged(kinds: list[Kind], url: str | None, count: int) -> Kind:
             needs_fixed_port=all(one.needs_fixed_port for one in can),
             servers=tuple(server for one in can for server in one.servers),
             takes_keys=True,
+            carries_revocations=any(one.carries_revocations for one in can),
         ),
         min(kind.longest_pause for kind in kinds),
         all(kind.keeps_records for kind in kinds),

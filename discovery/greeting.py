@@ -10,7 +10,7 @@ Rule 3: a node lists its own records only. A record that names another node is i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from discovery import protocol
@@ -26,8 +26,6 @@ RECORDS = "records"
 OF_ALL_NAMESPACES = "all"
 #: The keys of `info` for a certificate, and for a HELLO that only shows a newer certificate.
 CERTIFICATE, RENEWS = "certificate", "renews"
-#: The key of `info` under which a WELCOME lists revoked certificates, and lists in it: one of each authority.
-REVOKED, MOST_LISTS = "revoked", 16
 #: The most records of one node.
 MOST_RECORDS = 1000
 
@@ -39,8 +37,8 @@ class NodeRecords:
     node: str
     records: list[Record]
     certificate: object = None
-    #: Signed lists of revoked certificates.
-    revoked: tuple[bytes, ...] = ()
+    #: All other fields of the WELCOME.
+    info: dict[Any, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +58,24 @@ class Reply:
 Word = NodeRecords | NodeRefusal | Reply
 
 
-def hello(node: str, namespace: str | None, certificate: bytes | None = None, renews: bool = False) -> bytes:
+def hello(
+    node: str,
+    namespace: str | None,
+    certificate: bytes | None = None,
+    renews: bool = False,
+    more: dict[str, Any] | None = None,
+) -> bytes:
     """The question of `node`, for the records of a namespace (None: of whichever the other node is of).
 
-    `certificate`: in a closed cluster, the own certificate. `renews`: this HELLO only shows a newer certificate.
+    `certificate`: in a closed cluster, the own certificate. `renews`: this HELLO only shows a newer certificate, or newer lists
+    of revoked ones. `more`: further fields of `info`.
     """
     info: dict[str, Any] = {RECORDS: OF_ALL_NAMESPACES if namespace is None else True}
     if certificate is not None:
         info[CERTIFICATE] = certificate
     if renews:
         info[RENEWS] = True
+    info |= more or {}
     return protocol.pack([HELLO, MAJOR, MINOR, node, namespace or "", info])
 
 
@@ -109,11 +115,9 @@ def _welcome(fields: list[Any], skip: Callable[[str], None]) -> Word:
     if not isinstance(node, str) or not isinstance(namespace, str):
         raise DirectoryProtocolError(f"a WELCOME of node {quoted(node)} in namespace {quoted(namespace)}")
     info = info if isinstance(info, dict) else {}
-    lists = info.get(REVOKED)
-    revoked = tuple(one for one in lists[:MOST_LISTS] if isinstance(one, bytes)) if isinstance(lists, list) else ()
     listed = info.get(RECORDS)
     if not isinstance(listed, list):
-        return NodeRecords(node, list(_of_former_release(node, namespace, info.get("services"))), info.get(CERTIFICATE), revoked)
+        return NodeRecords(node, list(_of_former_release(node, namespace, info.get("services"))), info.get(CERTIFICATE), info)
     if len(listed) > MOST_RECORDS:
         raise DirectoryProtocolError(f"a WELCOME with {len(listed)} records; {MOST_RECORDS} are the most")
     records = []
@@ -126,7 +130,7 @@ def _welcome(fields: list[Any], skip: Callable[[str], None]) -> Word:
             skip(str(exc))
         else:
             records.append(record)
-    return NodeRecords(node, records, info.get(CERTIFICATE), revoked)
+    return NodeRecords(node, records, info.get(CERTIFICATE), info)
 
 
 def _of_former_release(node: str, namespace: str, services: object) -> list[Record]:

@@ -49,7 +49,7 @@ def engine_kind(
     # The result is not used: a missing file must be reported now, not by the first attempt.
     tls_context(url)
     seed = EngineSeed(url.name, session, options.ttl, options.keys, patience)
-    capabilities = Capabilities(locks=True, servers=url.servers)
+    capabilities = Capabilities(locks=True, servers=url.servers, carries_revocations=True)
     return Kind(url.name, (seed,), capabilities, options.ttl / 3, locks=seed.locks)
 
 

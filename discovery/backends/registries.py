@@ -24,7 +24,9 @@ def open_local(url: str, options: Options) -> Kind:
     # Loopback answers or refuses at once. So frequent attempts cost little, and a new host is found soon.
     pause = min(0.5, options.ttl / 3)
     name = f"local ({seed.address})"
-    capabilities = Capabilities(is_hosted_by_clients=options.keys is None, servers=(split_tcp(seed.address),))
+    capabilities = Capabilities(
+        is_hosted_by_clients=options.keys is None, servers=(split_tcp(seed.address),), carries_revocations=True
+    )
     return Kind(name, (seed,), capabilities, pause, keeps_records=False)
 
 
@@ -38,5 +40,5 @@ def open_tcp(url: str, options: Options) -> Kind:
         raise DirectoryConfigurationError(
             f"the directory URL names {len(seeds)} registries; {MAX_REGISTRIES} is the most"
         )
-    capabilities = Capabilities(servers=tuple(split_tcp(one) for one in seeds))
+    capabilities = Capabilities(servers=tuple(split_tcp(one) for one in seeds), carries_revocations=True)
     return Kind(",".join(seeds), tuple(seeds.values()), capabilities, options.ttl / 3)

@@ -61,11 +61,15 @@ class NodeConnection(SocketConnection):
 
     def _begin(self, now: float) -> None:
         self._disbelieved = ""
+        if self._proof is not None:
+            self._proof.lists.forget()
         self._greet()
 
     def _greet(self, renews: bool = False) -> None:
-        shown = None if self._proof is None else self._proof.shown()
-        self._say(greeting.hello(self._node, self._namespace, shown, renews))
+        shown = more = None
+        if self._proof is not None:
+            shown, more = self._proof.shown(), self._proof.lists.told()
+        self._say(greeting.hello(self._node, self._namespace, shown, renews, more))
 
     def _say(self, frame: bytes) -> None:
         if self._socket is not None:
@@ -127,16 +131,18 @@ class NodeConnection(SocketConnection):
                 case greeting.NodeRefusal(reason):
                     self._refuse(reason, now)
                     return
-                case greeting.NodeRecords(node, records, certificate, revoked):
+                case greeting.NodeRecords(node, records, certificate, info):
                     try:
                         if self._proof is not None:
-                            self._proof.learn(revoked)
+                            self._proof.lists.takes(info)
                             self._proof.believe(certificate)
                             records = self._proof.own(records, self._skip)
                     except SecurityError as exc:
                         self._disbelieve(str(exc), now)
                         return
                     self._disbelieved = ""
+                    if self._proof is not None and self._proof.lists.is_due:
+                        self._greet(renews=True)
                     self._take_records(node, [self._reached(record) for record in records], now)
         if self.state == UP:
             self._deadline = _next_look(now)

@@ -16,8 +16,8 @@ from discovery.model import Record, quoted
 from discovery.security.certificates import Certificate
 from discovery.security.envelopes import owner_prefix
 from discovery.security.keys import Keys
+from discovery.security.list_exchange import ListExchange
 from discovery.security.permissions import may_register
-from discovery.security.renewal import learn
 from discovery.security.verdicts import short
 
 
@@ -29,6 +29,7 @@ class NodeProof:
         self._named = named
         self._key_choice = KeyChoice(named)
         self._clock = clock
+        self.lists = ListExchange(keys)
         self._signed: object = None
         self._certificate: Certificate | None = None
         #: The generations of our keys when the node was last believed, and when it was last checked.
@@ -62,10 +63,6 @@ class NodeProof:
         generation = self.keys.generation
         self._certificate = self.keys.trust.believed(signed, self.key, self._clock())
         self._signed, self._generation = signed, generation
-
-    def learn(self, lists: tuple[bytes, ...]) -> None:
-        """Take the lists of revoked certificates that the node sends. Raises SecurityError for anything else."""
-        learn(self.keys, lists)
 
     def own(self, records: list[Record], skip: Callable[[str], None]) -> list[Record]:
         """The records that the node may list. `skip` is called with a sentence for each other record."""
@@ -101,5 +98,5 @@ class NodeProof:
         self._generation = self._checked
 
     def must_show(self) -> bool:
-        """Whether this process has a newer certificate than the one that it has shown."""
-        return self._shown != self.keys.signed
+        """Whether this process has a newer certificate than the one that it has shown, or a list that the node lacks."""
+        return self._shown != self.keys.signed or self.lists.is_due

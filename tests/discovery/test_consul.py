@@ -44,7 +44,8 @@ def watched(session):
 def test_its_capabilities_name_the_servers():
     can = open_directory("consul://10.0.0.5,[fd00::5]:8501/shop").capabilities
 
-    assert can == Capabilities(locks=True, takes_keys=True, servers=(("10.0.0.5", 8500), ("fd00::5", 8501)))
+    servers = (("10.0.0.5", 8500), ("fd00::5", 8501))
+    assert can == Capabilities(locks=True, takes_keys=True, carries_revocations=True, servers=servers)
 
 
 @pytest.mark.parametrize("token", ["secret", ":secret", "a:secret"])

@@ -583,7 +583,9 @@ def test_its_capabilities():
     can = open_directory("dns://shop.test:4000?server=10.0.0.53,[fd00::53]:5353").capabilities
 
     servers = (("10.0.0.53", 53), ("fd00::53", 5353))
-    assert can == Capabilities(can_announce=False, stores_notes=False, needs_fixed_port=True, takes_keys=True, servers=servers)
+    assert can == Capabilities(
+        can_announce=False, stores_notes=False, needs_fixed_port=True, takes_keys=True, carries_revocations=True, servers=servers
+    )
 
 
 @pytest.mark.parametrize(

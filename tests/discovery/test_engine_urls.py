@@ -20,7 +20,8 @@ MEND = "is it running, and are the URL's host and port right?"
 def test_its_capabilities_name_the_servers(scheme, port):
     can = open_directory(f"{scheme}://10.0.0.5,[fd00::5]:4000/shop").capabilities
 
-    assert can == Capabilities(locks=True, takes_keys=True, servers=(("10.0.0.5", port), ("fd00::5", 4000)))
+    servers = (("10.0.0.5", port), ("fd00::5", 4000))
+    assert can == Capabilities(locks=True, takes_keys=True, carries_revocations=True, servers=servers)
 
 
 @pytest.mark.parametrize(("scheme", "port"), ENGINES)

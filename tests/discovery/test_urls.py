@@ -94,11 +94,14 @@ def test_the_environment_sets_the_local_port(monkeypatch):
         open_directory()
 
 
+REGISTRIES = {"takes_keys": True, "carries_revocations": True}
+
+
 @pytest.mark.parametrize(
     ("url", "can"),
     [
-        ("local:4191", Capabilities(is_hosted_by_clients=True, takes_keys=True, servers=(("127.0.0.1", 4191),))),
-        ("tcp://10.0.0.5:4190,tcp://[::1]:4191", Capabilities(takes_keys=True, servers=(("10.0.0.5", 4190), ("::1", 4191)))),
+        ("local:4191", Capabilities(is_hosted_by_clients=True, **REGISTRIES, servers=(("127.0.0.1", 4191),))),
+        ("tcp://10.0.0.5:4190,tcp://[::1]:4191", Capabilities(**REGISTRIES, servers=(("10.0.0.5", 4190), ("::1", 4191)))),
         ("static:maths=tcp://10.0.0.5:4000", Capabilities(can_announce=False, stores_notes=False, takes_keys=True)),
     ],
 )
@@ -112,7 +115,7 @@ def test_urls_of_several_kinds_are_merged():
     name = "tcp://10.0.0.5:4190,tcp://10.0.0.6:4190,etcd://me@10.0.0.7,10.0.0.8:1/shop,local (tcp://127.0.0.1:4191)"
     assert directory.describe().startswith(f"directory {name} ")
     servers = [("10.0.0.5", 4190), ("10.0.0.6", 4190), ("10.0.0.7", 2379), ("10.0.0.8", 1), ("127.0.0.1", 4191)]
-    assert directory.capabilities == Capabilities(takes_keys=True, servers=tuple(servers))
+    assert directory.capabilities == Capabilities(takes_keys=True, carries_revocations=True, servers=tuple(servers))
 
 
 def test_a_static_directory_lists_its_records_alone():

@@ -209,6 +209,21 @@ def test_a_node_that_is_revoked_later_leaves_the_view_and_its_own_new_certificat
     seen.wait_now(knows())
 
 
+def test_a_process_that_only_reads_passes_on_lists_that_a_node_lacks(cluster, keys, stack, opened, monkeypatch):
+    monkeypatch.setattr("discovery.client.node_connection.LOOK_INTERVAL", 0.1)
+    maths, reader = keys("maths", serves="maths"), keys("reader")
+    info = {"records": [own(maths).to_dict()], "revocations": {}}
+    there = stack.enter_context(AnsweringNode("n1", info=info, keys=maths))
+    opened(there.port, maths, own=reader).wait(knows(own_id(maths, "one")))
+
+    cluster.authority.revoke(keys("thief").certificate.name)
+    [signed] = lists_of(Keys.read(cluster.folder / "registry"))
+    assert learn(reader, [signed])
+
+    eventually(lambda: there.hellos[-1].info.get("revoked") == [signed])
+    assert there.hellos[-1].info["renews"]
+
+
 def test_a_node_that_shows_a_bad_certificate_later_leaves_the_view_and_is_asked_again(keys, node, opened, caplog, monkeypatch):
     maths = keys("maths", serves="maths")
     monkeypatch.setattr("discovery.client.node_connection.LOOK_INTERVAL", 0.1)

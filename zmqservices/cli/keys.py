@@ -141,8 +141,9 @@ def renew(name: str, authority: str, days: float) -> None:
 def revoke(name: str, authority: str) -> None:
     """Revoke the certificate of NAME: sign a new list of revoked certificates, DIR/revoked.
 
-    Copy the list to the folder of one running registry or node. All processes get it from there, through the registries,
-    through etcd, ZooKeeper or Consul, or with dns: through the nodes. With static: copy it to the folder of every node.
+    Copy the list to the folder of one running registry or node. All processes get it from there, through the registries, or
+    through etcd, ZooKeeper or Consul. With dns: and static: nodes pass it on over their connections: choose a node that is
+    connected to others.
 
     \b
     Example:
@@ -154,7 +155,7 @@ def revoke(name: str, authority: str) -> None:
     serial = opened.revoke(name)
     click.echo(
         f"revoked certificate {serial} of {name}; copy {opened.folder / 'revoked'} to the folder of one running registry or node "
-        "(with static: to the folders of all nodes)"
+        "(with static: of a service that is called; nodes that have no connection to others need it in their own folders)"
     )
 
 

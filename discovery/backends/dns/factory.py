@@ -33,7 +33,7 @@ def _open(url: DnsUrl, options: Options) -> Kind:
     # A process listens at the address from which it reaches a peer, or else a DNS server.
     named = ((url.name, url.port),) if url.port and not url.servers else ()
     capabilities = Capabilities(
-        can_announce=False, stores_notes=False, needs_fixed_port=True, servers=named + lookup.servers
+        can_announce=False, stores_notes=False, needs_fixed_port=True, servers=named + lookup.servers, carries_revocations=True
     )
     seed = DnsSeed(url.url, lookup, keys=options.keys, named=url.keys)
     # In a closed cluster a node proves its records by the connection, and a file proves nothing: so they are not cached.

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any, Protocol
 
+from discovery.exceptions import SecurityError
 from discovery.faults import BLOCK_TIME, FaultCount, too_many
+from discovery.security.list_exchange import REVOCATIONS, REVOKED, ListExchange
 from discovery.security.renewal import lists_of
 from discovery.security.verdicts import Refusal
 from zmqservices.cluster.calls.cork import LARGEST_TOGETHER
@@ -42,8 +44,6 @@ GIVEN_UP_INTERVAL = 0.1
 RECORDS = "records"
 #: The value of RECORDS in a HELLO that may be answered by a node of any namespace.
 OF_ALL_NAMESPACES = "all"
-#: The key of `info` under which a WELCOME with records lists revoked certificates, as their authorities signed the lists.
-REVOKED = "revoked"
 
 
 class Blocked(Exception):
@@ -178,7 +178,7 @@ class Connections:
         self.sender.refuse(client, call_id, "protocol", "a CALL came before a HELLO")
 
     def on_hello(self, client: ClientConnection, hello: Hello) -> None:
-        fault = self._fault_of(hello) or self._identify(client, hello) or self._crowd(client)
+        fault = self._fault_of(hello) or self._identify(client, hello) or self._exchange(client, hello) or self._crowd(client)
         if fault is not None:
             self.sender.refuse(client, None, *fault)
             self.count_fault(client)
@@ -224,6 +224,20 @@ class Connections:
             return "forbidden", str(exc)
         return None
 
+    def _exchange(self, client: ClientConnection, hello: Hello) -> tuple[str, str] | None:
+        """Take the lists of revoked certificates in a HELLO, and note which ones the client has, if it passes them on."""
+        if self._guard is None or REVOCATIONS not in (hello.info or {}):
+            return None
+        if client.lists is None:
+            client.lists = ListExchange(self._guard.keys)
+        try:
+            # `keys_changed` follows when the keys are looked at next.
+            client.lists.takes(hello.info)
+        except SecurityError as exc:
+            self._faults.saw(str(client), f"its HELLO is refused: {exc}")
+            return "protocol", str(exc)
+        return None
+
     def _crowd(self, client: ClientConnection) -> tuple[str, str] | None:
         """The refusal of a client beyond `max_clients`; None below that."""
         clients = self._socket.clients
@@ -242,8 +256,10 @@ class Connections:
             info[RECORDS] = self._owner.records()
         if self._guard is not None:
             info |= self._guard.info
-            if client.asks_records:
-                # Without registries, nobody else passes the lists on.
+            # Without registries, nobody else passes lists of revoked certificates on.
+            if client.lists is not None:
+                info |= client.lists.told()
+            elif client.asks_records:
                 info[REVOKED] = lists_of(self._guard.keys)
         self.sender.send(client, envelope.encode(Welcome(MAJOR, MINOR, self._node, self._namespace, info)))
 
@@ -262,6 +278,9 @@ class Connections:
             self.welcome_all()
         else:
             self.welcome_asking()
+            for client in list(self._socket.clients.values()):
+                if client.node and client.lists is not None and client.lists.is_due:
+                    self._welcome(client)
 
     def _cut_off(self, client: ClientConnection, why: str) -> None:
         _log.warning("cut off %s: %s", client, why)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from gevent.event import Event
 
 from discovery.faults import FaultCount
+from discovery.security.list_exchange import ListExchange
 from zmqservices.cluster.calls.flow_control import FlowControlWindow, InFlightTotal
 from zmqservices.cluster.calls.identity import Identity
 from zmqservices.cluster.calls.refusals import refusal, shortened
@@ -24,7 +25,7 @@ class ClientConnection:
 
     __slots__ = (
         "routing_id", "address", "key", "identity", "node", "calls", "window", "send_queue", "awaited", "has_late_answers",
-        "asks_records", "reads_waiting", "faults",
+        "asks_records", "reads_waiting", "faults", "lists",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +55,8 @@ class ClientConnection:
         self.has_late_answers = False
         #: Whether its HELLO asked for the records of this node's instances.
         self.asks_records = False
+        #: Passes lists of revoked certificates on over this connection; None unless the HELLO asked for that.
+        self.lists: ListExchange | None = None
         #: Whether its HELLO asked for the number of waiting calls.
         self.reads_waiting = False
         #: Made with its first faulty message.

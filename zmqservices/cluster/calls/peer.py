@@ -14,8 +14,10 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
+from discovery.exceptions import SecurityError
 from discovery.security.certificates import Certificate
 from discovery.security.keys import Keys
+from discovery.security.list_exchange import ListExchange
 from discovery.security.verdicts import Refusal
 from zmqservices.cluster.calls.cork import Cork
 from zmqservices.cluster.calls.flow_control import FlowControlWindow
@@ -130,6 +132,7 @@ class Peer:
         new_link: NewLink = DealerLink,
         keys: Keys | None = None,
         server_key: bytes = b"",
+        exchanges_lists: bool = False,
     ) -> None:
         self._owner = owner
         self._clock = clock
@@ -139,6 +142,8 @@ class Peer:
         self.server_key = server_key
         #: The certificate that the node shows in its WELCOMEs; None without SECURITY.
         self._shown = None if keys is None else NodeCertificate(keys, server_key)
+        #: Passes lists of revoked certificates on over this link; None where the directory does.
+        self._lists = ListExchange(keys) if keys is not None and exchanges_lists else None
         #: The certificate that it has shown on this connection. (An attribute, because each event reads it.)
         self.certificate: Certificate | None = None
         #: Services that the certificate does not name and that were logged, on this connection.
@@ -322,6 +327,8 @@ class Peer:
     def _greet(self) -> None:
         # ZeroMQ may report the handshake shortly before the link takes messages. Then the next drain sends the HELLO.
         self._greeted = True
+        if self._lists is not None:
+            self._lists.forget()
         if not self.send(self._hello()):
             self._greeted = False
 
@@ -331,10 +338,15 @@ class Peer:
             info[CERTIFICATE] = self._keys.signed
         if is_renewal:
             info[RENEWS] = True
+        if self._lists is not None:
+            info |= self._lists.told()
         return envelope.encode(Hello(MAJOR, MINOR, self._own_node, self._namespace, info))
 
     def keys_changed(self, is_own: bool) -> None:
-        """Refuse the node if its certificate is no longer valid. `is_own`: show it this node's new certificate."""
+        """Refuse the node if its certificate is no longer valid. `is_own`: show it this node's new certificate.
+
+        Also sends it lists of revoked certificates that it lacks.
+        """
         if self._shown is not None and (why := self._shown.refusal()):
             self._shown.forget()
             self.certificate = None
@@ -342,7 +354,7 @@ class Peer:
             self._refuse(why)
             self._owner.peer_lost(self)
         elif self.is_up:
-            if is_own:
+            if is_own or self._lists is not None and self._lists.is_due:
                 self.send(self._hello(is_renewal=True))
         elif self.stage is PeerStage.REFUSED:
             # The reason of the refusal may no longer hold.
@@ -382,6 +394,7 @@ class Peer:
                 self._tell_up()
             self.stage = PeerStage.UP
             self.is_up = True
+            self._exchange_lists(welcome)
             self.expected_until = 0.0
             self.is_suspect = False
             self._last_heard = self._clock()
@@ -407,6 +420,16 @@ class Peer:
             self._refuse(str(exc))
             return False
         return True
+
+    def _exchange_lists(self, welcome: Welcome) -> None:
+        if self._lists is None:
+            return
+        try:
+            self._lists.takes(welcome.info)
+        except SecurityError as exc:
+            self._faults.saw(f"node {self.node} at {self.endpoint}", exc)
+        if self._lists.is_due:
+            self.send(self._hello(is_renewal=True))
 
     def judge(self, instance: Instance) -> None:
         """Use an instance only if the node's certificate names its service."""

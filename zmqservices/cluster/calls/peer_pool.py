@@ -79,6 +79,8 @@ class PeerPool:
         self._reactor = reactor
         self._sockets = sockets
         self._directory = directory
+        #: Whether peers pass lists of revoked certificates on, as the directory does not.
+        self._exchanges_lists = keys is not None and not directory.capabilities.carries_revocations
         self._namespace = namespace
         self._node = node
         #: The pool of each service. A call looks here first, and calls `expect` if the service is missing.
@@ -256,7 +258,7 @@ class PeerPool:
                 new_link = partial(new_link, server_key=server_key)
             peer = self.peers[key] = Peer(
                 self._owner, self._reactor, self._sockets, endpoint, record.node, self._namespace, self._node, self._clock,
-                new_link, self._keys, server_key or b"",
+                new_link, self._keys, server_key or b"", self._exchanges_lists,
             )  # fmt: skip
         return peer
 
