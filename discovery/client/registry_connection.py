@@ -84,10 +84,7 @@ class RegistryConnection(SocketConnection):
 
     def _foreign(self, now: float) -> None:
         """Another kind of server accepted the connection, or a registry that is frozen or has another key."""
-        if self.state == CONNECTING and self._key_choice.try_next():
-            self.close(now, "it does not encrypt with the key that was tried; another one is tried next")
-            self.goes_on, self.retry_at = True, now
-            return
+        goes_on = self.state == CONNECTING and self._key_choice.try_next()
         error = "what listens there does not answer as a registry does"
         if self._keys is not None:
             error += ", or does not encrypt with a key of this cluster's registries (SECURITY)"
@@ -95,8 +92,12 @@ class RegistryConnection(SocketConnection):
             error += ", or encrypts its connections (SECURITY)"
         if self._hint:
             error = f"{error}; {self._hint}"
+        if self._hint and not goes_on:
             self._warn(now, "no registry at %s: %s", self.address, error)
         self.close(now, error)
+        if goes_on:
+            # With the next key, at once.
+            self.goes_on, self.retry_at = True, now
 
     def check(self, now: float) -> None:
         """Closes a connection or ends an attempt that took too long."""

@@ -1,13 +1,6 @@
-"""The folder of an authority: creates the folders of nodes, and revokes their certificates.
+"""An authority: creates the folders of nodes, and revokes their certificates.
 
-Internal.
-
-    authority.key    the private key that signs; keep it off the hosts that run services
-    authority        its public key
-    issued/NAME      the newest certificate of each node
-    revoked          the list of revoked certificates
-    NAME/            the folder of a node, to be moved to its host; see `discovery.security.keys`
-    registry/        the folder of the registries, unless each has a folder of its own
+Internal. `discovery.security.authority_folder` describes the folder.
 """
 
 from __future__ import annotations
@@ -19,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from discovery.exceptions import SecurityError
-from discovery.model import LONGEST_NAME
 from discovery.security import files, signing
+from discovery.security.authority_folder import AUTHORITY, AUTHORITY_KEY, ISSUED, AuthorityFolder, lines_of
 from discovery.security.certificates import PERMISSIONS, Certificate, SignedCertificate, issue
 from discovery.security.keys import (
     AUTHORITIES,
@@ -39,7 +32,6 @@ from discovery.security.revocations import Revocations
 from discovery.security.signing import KEY_LENGTH, KeyPair
 from discovery.security.verdicts import SKEW, Trust
 
-AUTHORITY_KEY, AUTHORITY, ISSUED = "authority.key", "authority", "issued"
 #: Days for which a certificate is valid.
 DEFAULT_DAYS = 365
 DAY = 86_400.0
@@ -47,20 +39,23 @@ DAY = 86_400.0
 _TAKEN = (AUTHORITY_KEY, AUTHORITY, ISSUED, REVOKED, REGISTRY)
 
 
-class Authority:
+class Authority(AuthorityFolder):
     """An authority in its folder. `Authority.create` makes a new one. Everything raises SecurityError, which names the file."""
 
     def __init__(self, folder: str | Path, clock: Callable[[], float] = time.time) -> None:
-        self.folder = Path(folder)
+        super().__init__(folder)
         self._clock = clock
         if not (self.folder / AUTHORITY_KEY).exists():
             raise SecurityError(
-                f"{str(folder)!r} is no authority's folder: it has no {AUTHORITY_KEY}; `zmqservices keys init DIR` makes one"
+                f"{str(folder)!r} has no {AUTHORITY_KEY}; if it is lost, `zmqservices keys init NEW --succeeds {folder}` makes "
+                "another authority for the same nodes"
             )
         key = files.read_private(self.folder / AUTHORITY_KEY, PRIVATE_KEY_LINE)
         if len(key) != KEY_LENGTH:
             raise SecurityError(f"{self.folder / AUTHORITY_KEY} has a key that is not {KEY_LENGTH} bytes long")
         self._keys = signing.signing_keys(key)
+        if self._keys.public != self.public_key:
+            raise SecurityError(f"{self.folder / AUTHORITY_KEY} is not the key of {self.folder / AUTHORITY}")
 
     @classmethod
     def create(
@@ -72,11 +67,11 @@ class Authority:
     ) -> Authority:
         """A new authority in a folder that holds none, and the folder of its registries.
 
-        `former`: the folder of an authority that it replaces. The nodes and registries of that one keep their keys. They get
-        folders with new certificates, and trust both authorities.
+        `former`: the folder of an authority that it replaces; its private key is not needed. The nodes and registries of that one
+        keep their keys. They get folders with new certificates, and trust both authorities.
         """
         path = Path(folder)
-        predecessor = None if former is None else cls(former, clock)
+        predecessor = None if former is None else AuthorityFolder(former)
         if (path / AUTHORITY_KEY).exists():
             raise SecurityError(f"{str(folder)!r} has an authority already; choose another folder, or move that one away")
         keys = signing.new_signing_keys()
@@ -92,11 +87,6 @@ class Authority:
         else:
             authority._succeed(predecessor, days)
         return authority
-
-    @property
-    def public_key(self) -> bytes:
-        """The key that nodes trust."""
-        return self._keys.public
 
     def issue(
         self,
@@ -137,11 +127,11 @@ class Authority:
 
         A node of an earlier release has no key for signatures. It gets one in its folder, which is created if needed.
         """
-        return self._issue_again(self._issued(name)[0], days)
+        return self._issue_again(self.issued(name)[0], days)
 
-    def _succeed(self, former: Authority, days: float) -> None:
+    def _succeed(self, former: AuthorityFolder, days: float) -> None:
         revoked = former.revocations()
-        holding = [former._issued(name)[0] for name in former.names()]
+        holding = [former.issued(name)[0] for name in former.names()]
         # A certificate is there and revoked at once if `revoke` was interrupted.
         holding = [one for one in holding if one.ends > self._clock() and one.serial not in revoked.serials]
         for certificate in holding:
@@ -173,7 +163,7 @@ class Authority:
 
         The name can then be issued again.
         """
-        serials = [certificate.serial for certificate in self._issued(name)]
+        serials = [certificate.serial for certificate in self.issued(name)]
         self.revoke_serials(set(serials))
         os.replace(self.folder / ISSUED / name, self.folder / ISSUED / f"{name}.{serials[0]}.revoked")
         return serials[0]
@@ -189,33 +179,6 @@ class Authority:
             if (self.folder / name).is_dir():
                 self._write_trust(self.folder / name, registries)
 
-    def revocations(self) -> Revocations:
-        """The list of revoked certificates."""
-        if not (self.folder / REVOKED).exists():
-            return Revocations(self.public_key)
-        revoked = Revocations.from_bytes(files.read(self.folder / REVOKED, REVOKED_LINE)[0])
-        if revoked.authority != self.public_key:
-            raise SecurityError(f"{self.folder / REVOKED} is the list of another authority")
-        return revoked
-
-    def names(self) -> list[str]:
-        """The nodes that have a certificate."""
-        return sorted(path.name for path in (self.folder / ISSUED).iterdir() if not path.name.endswith(".revoked"))
-
-    def _issued(self, name: str) -> list[Certificate]:
-        """All certificates of a node that may still be valid, the newest first."""
-        if name not in self.names():
-            known = ", ".join(self.names()) or "none"
-            raise SecurityError(f"no certificate of {name[:LONGEST_NAME]!r} was issued here; there are: {known}")
-        return [Certificate.unpack(signed.packed) for signed in self._signed(name)]
-
-    def _signed(self, name: str) -> list[SignedCertificate]:
-        path = self.folder / ISSUED / name
-        found = [SignedCertificate.from_bytes(signed) for signed in _lines(path, CERTIFICATE_LINE)]
-        if any(signed.authority != self.public_key or not signed.is_authentic for signed in found):
-            raise SecurityError(f"{path} was not signed by this authority")
-        return found
-
     def _span(self, days: float) -> tuple[float, float]:
         if not 0 < days <= 36_500:
             raise SecurityError(f"a certificate of {days:g} days; a number above 0 and up to 36500 is needed")
@@ -228,7 +191,7 @@ class Authority:
         issued = self.folder / ISSUED / certificate.name
         # Earlier certificates are kept, so that they can be revoked with it.
         now = self._clock()
-        earlier = [one for one in self._signed(certificate.name) if Certificate.unpack(one.packed).ends > now - SKEW]
+        earlier = [one for one in self.signed(certificate.name) if Certificate.unpack(one.packed).ends > now - SKEW]
         files.write(issued, comment, [*lines, *((CERTIFICATE_LINE, one.to_bytes()) for one in earlier)])
         folder = self.folder / certificate.name
         if folder.is_dir():
@@ -258,14 +221,14 @@ class Authority:
 
         `registries`: what `_registries` returned, if it was called before.
         """
-        trusted = {self.public_key, *_lines(folder / AUTHORITIES, AUTHORITY_LINE)}
+        trusted = {self.public_key, *lines_of(folder / AUTHORITIES, AUTHORITY_LINE)}
         files.write(folder / AUTHORITIES, "authorities that are trusted", [(AUTHORITY_LINE, key) for key in sorted(trusted)])
         _write_registries(folder, self._registries() if registries is None else registries)
         revoked = self.revocations()
         if revoked.number:
             others = [
                 signed
-                for signed in _lines(folder / REVOKED, REVOKED_LINE)
+                for signed in lines_of(folder / REVOKED, REVOKED_LINE)
                 if Revocations.from_bytes(signed).authority != self.public_key
             ]
             lines = [(REVOKED_LINE, signed) for signed in (revoked.signed, *others)]
@@ -278,15 +241,11 @@ def _write_registries(folder: Path, registries: list[bytes]) -> None:
         files.write(folder / REGISTRY, "certificates of the registries", lines)
 
 
-def _lines(path: Path, kind: str) -> list[bytes]:
-    return files.read(path, kind) if path.exists() else []
-
-
 def trust_of(folder: Path) -> Trust | None:
     """The trust of a node in the authority of this folder. None if it is no authority's folder. Reads no private key."""
     if not (folder / AUTHORITY).exists():
         return None
-    lists = [Revocations.from_bytes(signed) for signed in _lines(folder / REVOKED, REVOKED_LINE)]
+    lists = [Revocations.from_bytes(signed) for signed in lines_of(folder / REVOKED, REVOKED_LINE)]
     return Trust(frozenset(files.read(folder / AUTHORITY, AUTHORITY_LINE)), {one.authority: one for one in lists})
 
 

@@ -1,5 +1,6 @@
 """Folders of authorities and nodes, through `zmqservices keys` and `policy`."""
 
+import json
 import os
 import shutil
 import stat
@@ -256,6 +257,41 @@ def test_an_authority_takes_the_place_of_another_and_nodes_keep_their_keys(clust
     assert alone.believed(Keys.read(cluster / "stock").signed, before["stock"].pair.public)
     with pytest.raises(SecurityError, match="which is not trusted here"):
         alone.believed(before["stock"].signed, before["stock"].pair.public)
+
+
+def test_an_authority_whose_key_is_lost_is_replaced_all_the_same(cluster, run, tmp_path):
+    run("keys", "issue", "orders", "-a", cluster, "--serves", "orders")
+    (cluster / "authority.key").unlink()
+    for command in (("renew", "orders"), ("revoke", "orders"), ("issue", "stock")):
+        with pytest.raises(SecurityError, match=f"authority.key; if it is lost, `.* keys init NEW --succeeds {cluster}`"):
+            run("keys", *command, "-a", cluster)
+
+    run("keys", "init", tmp_path / "next", "--succeeds", cluster)
+    before = Keys.read(cluster / "orders")
+    for file in ("authorities", "registry", "node.certificate"):
+        (cluster / "orders" / file).write_bytes((tmp_path / "next" / "orders" / file).read_bytes())
+
+    after = Keys.read(cluster / "orders")
+    assert after == before and after.certificate.serves == ("orders",) and len(after.trust.authorities) == 2
+    run("keys", "renew", "orders", "-a", tmp_path / "next")
+
+
+def test_a_key_that_is_not_the_folders_is_refused(cluster, tmp_path):
+    other = Authority.create(tmp_path / "other").folder
+    (cluster / "authority.key").write_bytes((other / "authority.key").read_bytes())
+
+    with pytest.raises(SecurityError, match="authority.key is not the key of .*authority"):
+        Authority(cluster)
+
+
+def test_all_certificates_in_a_file_are_shown(cluster, run):
+    run("keys", "issue", "registry-2", "-a", cluster, "--registry")
+    run("keys", "renew", "registry-2", "-a", cluster)
+
+    shown = json.loads(run("keys", "show", cluster / "registry-2" / "registry", "--json").output)
+    newest = json.loads(run("keys", "show", cluster, "--json").output)
+
+    assert sorted(one["name"] for one in shown) == sorted(one["name"] for one in newest) == ["registry", "registry-2"]
 
 
 def test_a_file_that_is_too_long_is_refused_and_not_cut_off(tmp_path):

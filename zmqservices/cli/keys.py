@@ -68,6 +68,7 @@ def init(folder: str, days: float, succeeds: str | None) -> None:
 
     With --succeeds OLD, DIR has a folder for each node of OLD, with a certificate for its key. Copy `authorities`, which
     names both, to every node, then `node.certificate` and `registry`. Last, remove the line of OLD from `authorities` there.
+    The private key of OLD is not needed: it may be lost.
 
     \b
     Examples:
@@ -164,7 +165,7 @@ def revoke(name: str, authority: str) -> None:
 @click.option("--key", "key_only", is_flag=True, help="Print only the public key, as static: and dns:// URLs have it after #.")
 @as_json
 def show(path: str, key_only: bool, as_json: bool) -> None:
-    """Show certificates: that of a node's folder, that in a file, or all that an authority has issued.
+    """Show certificates: that of a node's folder, those in a file, or the newest of each node of an authority.
 
     Shows the fields without a check of the signature or the dates; `keys verify` checks them.
 
@@ -174,7 +175,8 @@ def show(path: str, key_only: bool, as_json: bool) -> None:
         zmqservices keys show cluster --json
         zmqservices ls --directory "dns://shop:4000#$(zmqservices keys show --key cluster/shop)"
     """
-    found = [_described(file) for file in _certificate_files(Path(path))]
+    is_file = not Path(path).is_dir()
+    found = [one for file in _certificate_files(Path(path)) for one in _described(file, is_file)]
     if key_only:
         click.echo("\n".join(one["key"] for one in found))
     elif as_json:
@@ -201,7 +203,7 @@ def verify(folder: str) -> None:
 
 def _certificate_files(path: Path) -> list[Path]:
     from discovery.exceptions import SecurityError
-    from discovery.security.authority import ISSUED
+    from discovery.security.authority_folder import ISSUED
     from discovery.security.keys import NODE_CERTIFICATE
 
     if not path.is_dir():
@@ -215,26 +217,31 @@ def _certificate_files(path: Path) -> list[Path]:
     )
 
 
-def _described(path: Path) -> dict[str, Any]:
+def _described(path: Path, all_of_them: bool) -> list[dict[str, Any]]:
+    """The newest certificate in a file, or all of them."""
     from discovery.security import files
     from discovery.security.authority import date, permissions_of
     from discovery.security.certificates import Certificate, SignedCertificate
     from discovery.security.keys import CERTIFICATE_LINE
     from discovery.security.verdicts import short
 
-    signed = SignedCertificate.from_bytes(files.read(path, CERTIFICATE_LINE)[0])
-    certificate = Certificate.unpack(signed.packed)
-    return {
-        "name": certificate.name,
-        "serial": certificate.serial,
-        "key": certificate.key.hex(),
-        "from": date(certificate.starts),
-        "until": date(certificate.ends),
-        "authority": short(signed.authority),
-        "registry": certificate.is_registry,
-        **{name: list(patterns) for name, patterns in permissions_of(certificate).items()},
-        "file": str(path),
-    }
+    found = []
+    lines = files.read(path, CERTIFICATE_LINE)
+    for line in lines if all_of_them else lines[:1]:
+        signed = SignedCertificate.from_bytes(line)
+        certificate = Certificate.unpack(signed.packed)
+        found.append({
+            "name": certificate.name,
+            "serial": certificate.serial,
+            "key": certificate.key.hex(),
+            "from": date(certificate.starts),
+            "until": date(certificate.ends),
+            "authority": short(signed.authority),
+            "registry": certificate.is_registry,
+            **{name: list(patterns) for name, patterns in permissions_of(certificate).items()},
+            "file": str(path),
+        })  # fmt: skip
+    return found
 
 
 def _as_text(found: dict[str, Any]) -> str:

@@ -83,7 +83,8 @@ def explain(caller: str, target: str, path: str | None, verb: str, authority: st
 def _certificate(caller: str, authority: Path) -> tuple[Certificate, str]:
     """The certificate of a caller, and why processes refuse it today; "" if they accept it."""
     from discovery.security import files
-    from discovery.security.authority import ISSUED, trust_of
+    from discovery.security.authority import trust_of
+    from discovery.security.authority_folder import ISSUED
     from discovery.security.certificates import Certificate, SignedCertificate
     from discovery.security.keys import CERTIFICATE_LINE, NODE_CERTIFICATE, read_trust
 
