@@ -167,7 +167,7 @@ def list_(url: str, namespace: str | None, as_json: bool, security: str | None, 
     if as_json:
         records = [_to_json(seen) for seen in _sorted(view)]
         click.echo(
-            json.dumps({"fresh": view.fresh, "registries": view.registries, "records": records}, default=repr)
+            json.dumps({"fresh": view.fresh, "registries": list(view.registries), "records": records}, default=repr)
         )
         return
     if not view.records:

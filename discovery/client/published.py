@@ -5,9 +5,9 @@ Rule 1: an object here never changes once it is published; `now` is always an ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 from discovery.client.merge import IN_TIME, Known
 from discovery.model import Note, Record, Seen, View
@@ -70,6 +70,36 @@ class _Records(Mapping[str, Seen]):
         return self._known
 
 
+class _Registries(Sequence[dict[str, Any]]):
+    """The registries of a view. They are described when they are read: to count the records of each takes long."""
+
+    __slots__ = ("_describe", "_found")
+
+    def __init__(self, describe: Callable[[], list[dict[str, Any]]]) -> None:
+        self._describe = describe
+        self._found: list[dict[str, Any]] | None = None
+
+    @overload
+    def __getitem__(self, place: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, place: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        return self._all()[place]
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())
+
+    def _all(self) -> list[dict[str, Any]]:
+        if self._found is None:
+            self._found = self._describe()
+        return self._found
+
+
 class Published:
     """The merged view at one moment."""
 
@@ -109,7 +139,7 @@ class Published:
             _Records(self._known, self._seen, now),
             self.is_fresh,
             self.stale_for(now),
-            [self._registry(status, now) for status in self.statuses],
+            _Registries(lambda: [self._registry(status, now) for status in self.statuses]),
             self.notes,
         )
 

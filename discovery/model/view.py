@@ -5,7 +5,7 @@ Internal. Programs import it from `discovery`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,7 @@ class View:
     records: Mapping[str, Seen] = field(default_factory=dict)
     fresh: bool = False
     stale_for: float = 0.0
-    registries: list[dict[str, Any]] = field(default_factory=list)
+    registries: Sequence[dict[str, Any]] = ()
     notes: tuple[Note, ...] = ()
 
     def service(self, name: str) -> list[Seen]:
