@@ -10,7 +10,7 @@ from tests.stage import until
 from tests.web.stage import read_all
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.web import protocol, reading
-from zmqservices.web.guard import Guard
+from zmqservices.web.guard import Guard, Pace
 from zmqservices.web.handlers import http
 
 
@@ -197,6 +197,20 @@ def test_refused_requests_are_a_line_a_minute_that_names_a_client(serve, caplog,
 
     lines = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
     assert lines == ["refused a malformed request (127.0.0.1): 'GET /\\r\\n' is no request line"]
+
+
+def test_refused_requests_do_not_fill_the_access_log(serve, caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "zmqservices.web.access")
+    monkeypatch.setattr(protocol, "_refusals_logged", Pace(3))
+    monkeypatch.setattr(protocol, "monotonic", lambda: 7.0)
+    web = serve(Echo)
+
+    for _ in range(5):
+        assert read_all(web.raw(b"GET /\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+    assert web.get("/").text == "hello"
+
+    lines = [record.getMessage() for record in caplog.records if record.name == "zmqservices.web.access"]
+    assert [" 400 " in line for line in lines] == [True] * 3 + [False]
 
 
 def test_an_error_of_one_connection_breaks_no_other(serve, caplog, monkeypatch):

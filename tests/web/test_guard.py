@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from zmqservices.web.guard import Guard
+from zmqservices.web.guard import Guard, Pace
 
 
 @pytest.fixture
@@ -40,3 +40,9 @@ def test_a_log_entry_is_one_line_of_bounded_length(guard, caplog, exc, told):
     guard.caught("10.0.0.1", exc, now=0.0)
 
     assert caplog.messages == [f"a message was refused (10.0.0.1): {told}"]
+
+
+def test_so_many_things_are_allowed_in_each_second():
+    pace = Pace(2)
+
+    assert [pace.allows(now) for now in (0.0, 0.5, 0.9, 1.0, 1.9, 1.9)] == [True, True, False, True, True, False]

@@ -11,6 +11,7 @@ from tests.web.sockets import Closed
 from zmqservices.web.handlers import http
 from zmqservices.web.websocket import rpc, transport
 from zmqservices.web.websocket import server as websocket_server
+from zmqservices.web.websocket.connection import MOST_FAULTS
 from zmqservices.web.websocket.server import WebSocketServer
 
 
@@ -78,6 +79,21 @@ def test_a_message_is_answered_with_an_error_and_the_connection_goes_on(web, tex
     assert socket.result("echo", value=[1.5, "x"]) == [1.5, "x"]
 
 
+def test_a_connection_is_closed_after_too_many_messages_that_are_no_calls(web, monkeypatch):
+    monkeypatch.setattr(websocket_server, "monotonic", lambda: 7.0)
+    socket, other = web.websocket(), web.websocket()
+
+    for _ in range(MOST_FAULTS + 9):
+        socket.send_text("{}")
+
+    for _ in range(MOST_FAULTS + 1):
+        assert socket.receive()["success"] is False
+    with pytest.raises(Closed) as closed:
+        socket.receive()
+    assert (closed.value.code, closed.value.reason) == (1008, "more than 20 messages within a second were no calls")
+    assert other.result("hi") == "hi"
+
+
 def test_correlation_ids_that_are_not_text_are_sent_back_unchanged(web):
     socket = web.websocket()
     for correlation_id in (0, 1.5, True, [1, [2]], {"a": None}, "\u20ac", 9**900):
@@ -104,13 +120,13 @@ def test_invalid_messages_are_logged_once_a_minute_with_a_client(web, caplog, mo
     fresh = websocket_server.Guard(websocket_server._log, "refused a message that is no call")
     monkeypatch.setattr(websocket_server, "_refused", fresh)
     socket = web.websocket()
-    for _ in range(50):
+    for _ in range(MOST_FAULTS):
         socket.send_text("\x1b[2J\nforged")
         assert not socket.receive()["success"]
 
     lines = [message for message in caplog.messages if "refused" in message]
     assert len(lines) == 1 and "127.0.0.1" in lines[0]
-    assert fresh.count == 50
+    assert fresh.count == MOST_FAULTS
 
 
 def test_an_internal_error_only_ends_its_connection(web, caplog, monkeypatch):

@@ -16,6 +16,24 @@ INTERVAL = 60.0
 LONGEST = 300
 
 
+class Pace:
+    """At most `most` things in a second. The second begins with the first of them."""
+
+    __slots__ = ("_began", "_count", "_most")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count = 0
+        self._began = float("-inf")
+
+    def allows(self, now: float) -> bool:
+        """Count one thing more. Returns whether it is allowed."""
+        if now - self._began >= 1.0:
+            self._count, self._began = 0, now
+        self._count += 1
+        return self._count <= self._most
+
+
 class Guard:
     """The faults of one kind. `what` begins each log line, such as "a request was refused"; `level` is their level."""
 

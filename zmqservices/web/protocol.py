@@ -32,7 +32,7 @@ from zmqservices.web import reading
 from zmqservices.web.answering import PIECE, AnswerHandler
 from zmqservices.web.environ import fill_environ
 from zmqservices.web.framing import MAX_REQUEST_LINE, BadFraming, RequestHead, cut, read_head
-from zmqservices.web.guard import Guard
+from zmqservices.web.guard import Guard, Pace
 from zmqservices.web.listening import Server
 from zmqservices.web.reading import CONTINUE, RequestBody, SocketReader, header_lines
 from zmqservices.web.refusals import refusal, text_of_http
@@ -44,12 +44,15 @@ _access = logging.getLogger("zmqservices.web.access")
 
 #: The most characters of a request line in the log.
 LONGEST_LINE = 1000
+#: The most lines of the access log in a second about malformed requests. A line is a quarter of the cost of such a request.
+REFUSALS_LOGGED = 20
 #: The key of the environment for the handler of the connection, which has the socket and the bytes already read from it.
 HANDLER = "zmqservices.web.handler"
 
 _refused = Guard(_log, "refused a malformed request")
 _crowded = Guard(_log, "turned a connection away", logging.WARNING)
 _broken = Guard(_log, "a connection broke", logging.ERROR)
+_refusals_logged = Pace(REFUSALS_LOGGED)
 
 
 class BodyBroken(Exception):
@@ -208,7 +211,8 @@ class HttpOnlyProtocol(AnswerHandler):
         """Answer an invalid request, and give the client time to read the response before the connection closes."""
         self.status, self.close_connection = str(status), True
         self.time_finish = time.time()
-        self.log_request()
+        if _refusals_logged.allows(monotonic()):
+            self.log_request()
         self.socket.sendall(refusal(status, text, not self.requestline.startswith("HEAD ")))
         # A stopping server need not wait for this connection.
         self.is_idle = True

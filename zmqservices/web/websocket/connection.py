@@ -11,10 +11,14 @@ from typing import Any
 
 from gevent.event import Event
 
+from zmqservices.web.guard import Pace
 from zmqservices.web.websocket import messages
 from zmqservices.web.websocket.transport import GOING_AWAY, WebSocketTransport
 
 _log = logging.getLogger(__name__)
+
+#: The most messages of one client in a second that are no calls. After more, its connection is closed.
+MOST_FAULTS = 20
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Connection:
         self._has_room = Event()
         self._has_room.set()
         self._goodbye: str | None = None
+        #: The messages that were no calls.
+        self.faults = Pace(MOST_FAULTS)
 
     @property
     def socket_id(self) -> str:

@@ -26,8 +26,8 @@ from zmqservices.web.requests import WebRequest
 from zmqservices.web.results import error_response
 from zmqservices.web.server import WebServer
 from zmqservices.web.websocket import messages
-from zmqservices.web.websocket.connection import Connection, SocketInfo
-from zmqservices.web.websocket.transport import INTERNAL_ERROR, WebSocketTransport
+from zmqservices.web.websocket.connection import MOST_FAULTS, Connection, SocketInfo
+from zmqservices.web.websocket.transport import INTERNAL_ERROR, POLICY_VIOLATION, WebSocketTransport
 from zmqservices.worker_context import Container
 
 _log = logging.getLogger(__name__)
@@ -215,7 +215,8 @@ class WebSocketServer(ProviderCollector, SharedExtension):
                 if self._is_draining:
                     connection.say_goodbye(STOPPING)
                 while (text := transport.receive()) is not None:
-                    self._take(connection, text)
+                    if not transport.reason:
+                        self._take(connection, text)
             except OSError:
                 _log.debug("%r went away during its handshake", connection)
             except Exception as exc:
@@ -241,6 +242,8 @@ class WebSocketServer(ProviderCollector, SharedExtension):
         except messages.BadCall as exc:
             _refused.caught(repr(connection), exc, monotonic())
             connection.refuse(exc, exc.correlation_id)
+            if not connection.faults.allows(monotonic()):
+                connection.transport.close(POLICY_VIOLATION, f"more than {MOST_FAULTS} messages within a second were no calls")
         except Exception as exc:
             if not isinstance(exc, (BadRequest, RemoteUnavailable)):
                 _failed.caught(repr(connection), exc, monotonic(), trace=True)

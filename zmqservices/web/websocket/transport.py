@@ -26,6 +26,7 @@ from zmqservices.web.protocol import HttpOnlyProtocol
 
 GOING_AWAY = int(CloseReason.GOING_AWAY)
 TOO_BIG = int(CloseReason.MESSAGE_TOO_BIG)
+POLICY_VIOLATION = int(CloseReason.POLICY_VIOLATION)
 INTERNAL_ERROR = int(CloseReason.INTERNAL_ERROR)
 
 #: Seconds that a client has to answer a close before it is disconnected.
