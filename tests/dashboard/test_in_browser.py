@@ -73,6 +73,10 @@ def test_the_map_of_the_shop(shop, tmp_path):
         page.until("/[1-9]/.test(document.querySelector('[data-service=orders] .numbers').textContent)")
         page.until("document.querySelectorAll('[data-service=products] .mark.up').length === 2")
 
+        assert page.run(FORMATS) == [
+            "▲ 1.0/s errors · 22 s running", "▲ 1.0/s · 22 s · 1,000 queued", "0.99/s", "1.0/s", "9.9/s", "10/s", "1.2k/s",
+            "Nothing has happened yet.",
+        ]  # fmt: skip
         kill_an_instance(page, shop, doomed)
         change_dead_letters(page, shop, url, reading_url)
         go_by_keyboard(page)
@@ -81,6 +85,17 @@ def test_the_map_of_the_shop(shop, tmp_path):
         # Markup in names and errors stayed text all the while.
         assert page.run("document.querySelectorAll('main img, main script').length") == 0
         assert page.complaints == []
+
+
+#: How texts are made, and what an empty timeline says. The module of the timeline is a new one, which has drawn nothing.
+FORMATS = """Promise.all([import('/format.js'), import('/timeline.js?new')]).then(([show, timeline]) => {
+    const warnings = [{text: '▲ 1.0/s errors', short: '▲ 1.0/s'}, {text: '22 s running', short: '22 s'}];
+    const queued = {text: '1,000 queued', short: '1,000 queued'};
+    const list = document.createElement('ol');
+    timeline.drawTimeline(list, [], {services: []}, () => {});
+    const fitting = [show.fitting(warnings, 29), show.fitting([...warnings, queued], 29)];
+    return [...fitting, ...[0.994, 0.996, 9.94, 9.96, 1234].map(show.rate), list.textContent];
+})"""
 
 
 EDGE = """((from, to, kind = '') => [...document.querySelectorAll('.edge')].some((edge) => edge.classList.contains(kind || 'edge')

@@ -21,7 +21,7 @@ def shop(calls=10, seconds=10.0):
             told = answer(
                 now, [("orders", instance, [method([0.01] * count, {"KeyError": count // 10})])], f"n{port}",
                 dispatched=[row([0.001] * count, source="orders", type="placed")],
-                groups=[group(waiting=3, dead_letters=1, oldest_age=4.0, acked=count)],
+                groups=[group(journal=f"j{port}", waiting=3, dead_letters=1, oldest_age=4.0, acked=count)],
             )  # fmt: skip
             state.answered(at(port), told, now)
         called = row([0.02] * (2 * count), {"RemoteError": count // 5}, caller="gateway", service="orders", method="place")
@@ -75,6 +75,27 @@ def test_the_map_keeps_its_form_when_a_process_is_lost():
     assert edges[0] == edges[1]
     assert [one["rate"] for one in after["calls"]] == [0.0, 0.0]
     assert (after["events"][0]["to"], after["events"][0]["rate"]) == ("mails", 20.0)
+
+
+def test_events_in_the_journal_of_a_lost_process_are_shown_until_another_takes_the_journal_over():
+    def told(journal, **counts):
+        return answer(100.0, [("orders", "o1", [])], f"node of {journal}", groups=[group(journal=journal, in_flight=1, **counts)])
+
+    state = cluster(listed("orders", "o1", "n1"), listed("orders", "o2", "n2", port=2))
+    state.answered(at(1), told("j1", waiting=3, dead_letters=2, oldest_age=4.0), 100.0)
+    state.answered(at(2), told("j2", waiting=5), 100.0)
+
+    def shown():
+        (one,) = Picture(state).to_dict()["events"]
+        return one["waiting"], one["dead_letters"], one["in_flight"], one["members"]
+
+    assert shown() == (8, 2, 2, 1)
+    state.lost("tcp://127.0.0.1:1", 101.0)
+    assert shown() == (8, 2, 1, 1)
+
+    both = {**told("j2", waiting=5), "groups": [group(journal="j2", waiting=5), group(journal="j1", waiting=1, dead_letters=2)]}
+    state.answered(at(2), both, 102.0)
+    assert shown() == (6, 2, 0, 1)
 
 
 def test_what_is_gone_for_good_leaves_no_edge():

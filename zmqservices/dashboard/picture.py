@@ -186,7 +186,7 @@ class Picture:
         groups: dict[tuple[str, str], dict[str, Any]] = {}
         for (source, group), (service, types) in handlers.items():
             groups[source, group] = _no_events(source, group, service, types)
-        for row in (row for node in self._nodes if node.answer for row in node.answer["groups"]):
+        for row in self._rows_of_groups():
             source, group = str(row["source"]), str(row["group"])
             one = groups.setdefault((source, group), _no_events(source, group, group, set()))
             for name in ("waiting", "in_flight", "dead_letters"):
@@ -204,6 +204,17 @@ class Picture:
             one["rate"], one["errors"] = round(one["rate"], 3), round(one["errors"], 3)
             one["types"] = sorted(one["types"])
         return [groups[key] for key in sorted(groups)]
+
+    def _rows_of_groups(self) -> Iterator[Mapping[str, Any]]:
+        """The groups of each journal. A node that does not answer has them on its disk, as it last told them."""
+        told: set[tuple[str, str, str]] = set()
+        for node in sorted(self._state.nodes.values(), key=lambda one: not is_answering(one)):
+            for row in node.answer["groups"] if node.answer else ():
+                # Another process may have taken over the journal of one that was lost.
+                key = (str(row["source"]), str(row["group"]), str(row["journal"]))
+                if key not in told:
+                    told.add(key)
+                    yield row if is_answering(node) else {**row, "in_flight": 0, "members": 0}
 
     def _handling(self) -> dict[tuple[str, str], Flow]:
         """The durations of handlers, by source and group."""

@@ -21,12 +21,12 @@ export function stateOf(name) {
 export function rate(value) {
   if (!value) return "0/s";
   if (value >= 1000) return `${(value / 1000).toFixed(value >= 10000 ? 0 : 1)}k/s`;
-  return `${value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(0) : value >= 1 ? value.toFixed(1) : value.toFixed(2)}/s`;
+  return `${value.toFixed(value >= 9.95 ? 0 : value >= 0.995 ? 1 : 2)}/s`;
 }
 
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
-  if (seconds >= 100) return `${seconds.toFixed(0)} s`;
+  if (seconds >= 9.95) return `${seconds.toFixed(0)} s`;
   if (seconds >= 1) return `${seconds.toFixed(1)} s`;
   const ms = seconds * 1000;
   if (ms >= 10) return `${ms.toFixed(0)} ms`;
@@ -55,6 +55,14 @@ export function count(number) {
 export function cut(text, length) {
   text = String(text);
   return text.length > length ? `${text.slice(0, length - 1)}…` : text;
+}
+
+// Texts in one line of at most so many characters: the first ones are shortened, as many as is needed.
+export function fitting(parts, length) {
+  for (let shortened = 0; ; shortened++) {
+    const line = parts.map((one, index) => index < shortened ? one.short : one.text).join(" · ");
+    if (line.length <= length || shortened >= parts.length) return cut(line, length);
+  }
 }
 
 export function sum(values) {

@@ -5,6 +5,8 @@ import {CARD, layout, markGrid} from "./layout.js";
 import * as show from "./format.js";
 
 const POINTS = 60;
+// The most characters of the warnings on a card.
+const WARNING = 29;
 
 export class ServiceMap {
   constructor(svg, open) {
@@ -108,16 +110,16 @@ export class ServiceMap {
       : {clients: "outside of the cluster", source: "publishes events", absent: "not listed now"}[service.kind];
     text(card.numbers, numbers);
     const warnings = [];
-    if (service.errors > 0) warnings.push(`▲ ${show.rate(service.errors)} errors`);
+    if (service.errors > 0) warnings.push({text: `▲ ${show.rate(service.errors)} errors`, short: `▲ ${show.rate(service.errors)}`});
     const oldest = Math.max(0, ...service.instances.map((one) => one.oldest || 0));
-    if (oldest >= show.LONG) warnings.push(`${show.duration(oldest)} running`);
-    if (queued) warnings.push(`${show.count(queued)} queued`);
-    text(card.warn, warnings.join(" · "));
+    if (oldest >= show.LONG) warnings.push({text: `${show.duration(oldest)} running`, short: show.duration(oldest)});
+    if (queued) warnings.push({text: `${show.count(queued)} queued`, short: `${show.count(queued)} queued`});
+    text(card.warn, show.fitting(warnings, WARNING));
     this.drawSpark(card, service);
     this.drawMarks(card, service);
     const states = service.instances.length ? `${service.instances.length} instances` : "";
     const named = bad.map((one) => show.stateOf(one.state).text).join(", ");
-    attribute(card.root, "aria-label", [title, numbers, warnings.join(", "), states, named].filter(Boolean).join(", "));
+    attribute(card.root, "aria-label", [title, numbers, warnings.map((one) => one.text).join(", "), states, named].filter(Boolean).join(", "));
   }
 
   drawSpark(card, service) {

@@ -174,8 +174,13 @@ function runningPart(details) {
   const long = details.running.filter((one) => one.seconds >= show.LONG);
   if (!long.length) return "";
   return section("Runs now", table(["method", "for", "called by", "call"], long.map((one) => [
-    one.method, show.duration(one.seconds), h("span", {title: one.caller}, one.caller.replace(/\.[^.]*$/, "") || "–"), h("code", {}, one.call_id),
+    one.method, show.duration(one.seconds), h("span", {title: one.caller}, callerOf(one.caller)), h("code", {}, one.call_id),
   ]), [0, 2, 3]));
+}
+
+// A call's id is SERVICE.METHOD.NUMBER, in which clients stand for a service.
+function callerOf(id) {
+  return id.startsWith("standalone_rpc_proxy.") ? "a client" : id.replace(/\.[^.]*$/, "") || "–";
 }
 
 function methodsPart(details) {

@@ -9,7 +9,7 @@ const SIGNS = {
 };
 const BAD = new Set(["lost", "link lost", "link refused", "ejected", "link suspect"]);
 
-let shown = "";
+let shown = null;
 
 export function drawTimeline(list, timeline, picture, open) {
   const key = timeline.map((one) => `${one.number}x${one.seen_by}`).join();
