@@ -29,6 +29,7 @@ from zmqservices.exceptions import (
 )
 from zmqservices.extensions import EntrypointOptions
 from zmqservices.hosting.outcomes import is_overridden, never_began, outcome_of
+from zmqservices.log_helpers import format_exception
 from zmqservices.messaging import Consumer
 from zmqservices.wire import codec
 from zmqservices.wire.messages import Event
@@ -239,9 +240,12 @@ class EventHandler(Consumer):
 
 
 def described(exc: BaseException) -> dict[str, Any]:
-    """The error in the form that is stored with a dead letter: only texts, even if its arguments cannot be serialized."""
+    """The error in the form that is stored with a dead letter: only texts, even if its arguments cannot be serialized.
+
+    Its traceback begins with the application's own code, as in the log.
+    """
     try:
-        error = serialize(exc, with_traceback=True)
+        error = {**serialize(exc), "traceback": format_exception(exc, hides_own_frames=True) + "\n"}
         codec.pack(error)
         return error
     except Exception as failure:
