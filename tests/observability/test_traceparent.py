@@ -27,7 +27,7 @@ from zmqservices.observability.traceparent import (
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.0, 2**-64, 2**-57, 2**-56, 0.01, 0.5, 1 - 2**-53, 1.0])
 def test_a_trace_is_decided_as_opentelemetry_decides_it(share):
     sampler = ParentBasedTraceIdRatio(share)
     bound = bound_of(sampler.get_description())

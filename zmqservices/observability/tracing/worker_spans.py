@@ -163,18 +163,9 @@ class WorkerSpans:
             return  # The worker is not sampled, or began before this probe was attached.
         span, token = open_span
         detach(token)
-        if span.is_recording():
-            expected = worker_ctx.entrypoint.expected_exceptions
-            is_expected = exc_info is not None and expected and isinstance(exc_info[1], expected)
-            if self._kind_of(worker_ctx).is_http:
-                span.set_attribute("http.response.status_code", http_status(worker_ctx, exc_info, bool(is_expected)))
-            if exc_info is not None:
-                name, may_quote = type_name(exc_info[0]), bool(worker_ctx.entrypoint.sensitive_arguments)
-                if not may_quote:
-                    span.record_exception(exc_info[1])
-                span.set_attribute("error.type", name)
-                if not is_expected:
-                    span.set_status(failed(name if may_quote else exc_info[1]))
+        is_http = self._kind_of(worker_ctx).is_http
+        if (is_http or exc_info is not None) and span.is_recording():
+            _note_outcome(span, worker_ctx, exc_info, is_http)
         span.end()
 
     def dropped(self, worker_ctx: Any, exc: BaseException) -> None:
@@ -197,3 +188,18 @@ def _headers(worker_ctx: Any, of: EntrypointKind) -> Mapping[str, Any]:
         found: Mapping[str, Any] = worker_ctx.data
         return found
     return {name.lower(): value for name, value in request.headers.items()}
+
+
+def _note_outcome(span: Span, worker_ctx: Any, exc_info: ExcInfo | None, is_http: bool) -> None:
+    """Write the error of a worker, and the status of its HTTP response, into its span."""
+    expected = worker_ctx.entrypoint.expected_exceptions
+    is_expected = exc_info is not None and bool(expected) and isinstance(exc_info[1], expected)
+    if is_http:
+        span.set_attribute("http.response.status_code", http_status(worker_ctx, exc_info, is_expected))
+    if exc_info is not None:
+        name, may_quote = type_name(exc_info[0]), bool(worker_ctx.entrypoint.sensitive_arguments)
+        if not may_quote:
+            span.record_exception(exc_info[1])
+        span.set_attribute("error.type", name)
+        if not is_expected:
+            span.set_status(failed(name if may_quote else exc_info[1]))
