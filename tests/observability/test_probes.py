@@ -12,6 +12,7 @@ from tests.web.stage import Web
 from zmqservices import probes
 from zmqservices.events import EventDispatcher, event_handler
 from zmqservices.exceptions import ConfigurationError, MessageTooLarge, RemoteError, RpcTimeout, UnknownService
+from zmqservices.observability.statistics import Statistics
 from zmqservices.probes import Probe, attached
 from zmqservices.rpc import RpcProxy, rpc
 from zmqservices.runners import run_services
@@ -379,6 +380,17 @@ def test_a_hook_that_guards_itself_is_called_without_a_wrapper_and_passes_on_the
     probe.error = gevent.GreenletExit()
     with pytest.raises(gevent.GreenletExit):
         points.call_began(None)
+
+
+def test_an_error_of_the_counts_is_logged_once_for_each_hook_and_never_felt(serve, connect, caplog):
+    statistics = Statistics()
+    statistics.workers = statistics.calls = None
+    serve(Maths)
+    with attached(statistics):
+        maths = connect().maths
+        assert [maths.double(number) for number in range(3)] == [0, 2, 4]
+
+    assert caplog.text.count("ignored an error of") == 2
 
 
 def test_two_probes_hear_the_same(serve, connect, notes):

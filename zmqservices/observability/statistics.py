@@ -16,7 +16,7 @@ from zmqservices.constants import CALL_ID_STACK_CONTEXT_KEY
 from zmqservices.observability.histogram import BOUNDS, Histogram
 from zmqservices.observability.last_errors import LastError, LastErrors
 from zmqservices.observability.timeline import Timeline
-from zmqservices.probes import ExcInfo, OutgoingCall, Probe
+from zmqservices.probes import ExcInfo, OutgoingCall, Probe, guards_itself, ignore
 
 #: Stands for every name beyond a bound, as in the semantic conventions of OpenTelemetry.
 OTHER = "_OTHER"
@@ -151,33 +151,37 @@ class Statistics(Probe):
 
     # --- workers: once for each call, so written out ---------------------------------------------------------------------
 
+    @guards_itself
     def worker_result(self, worker_ctx: Any, result: Any, exc_info: ExcInfo | None) -> None:
-        worked = self.workers.get(worker_ctx.entrypoint)
-        if worked is None:
-            worked = self._new(worker_ctx)
-        event = worker_ctx.event
-        if event is not None:
-            worked = worked.of_type(event.source, event.type)
-        started = worker_ctx._started_at
-        if not started:
-            return  # It began before this was attached.
-        queued = worker_ctx._queued_at
-        if queued:
-            waited = started - queued
-            histogram = worked.queued
-            histogram.counts[bisect_left(BOUNDS, waited)] += 1
-            histogram.total += waited
-        seconds = monotonic() - started
-        if exc_info is None:
-            histogram = worked.good
-        else:
-            name = type_name(exc_info[0])
-            histogram = worked.of_error(name)
-            worked.last_error = self.errors.note(
-                worked.service, worked.instance, worked.method, name, exc_info[1], worker_ctx.call_id
-            )
-        histogram.counts[bisect_left(BOUNDS, seconds)] += 1
-        histogram.total += seconds
+        try:
+            worked = self.workers.get(worker_ctx.entrypoint)
+            if worked is None:
+                worked = self._new(worker_ctx)
+            event = worker_ctx.event
+            if event is not None:
+                worked = worked.of_type(event.source, event.type)
+            started = worker_ctx._started_at
+            if not started:
+                return  # It began before this was attached.
+            queued = worker_ctx._queued_at
+            if queued:
+                waited = started - queued
+                histogram = worked.queued
+                histogram.counts[bisect_left(BOUNDS, waited)] += 1
+                histogram.total += waited
+            seconds = monotonic() - started
+            if exc_info is None:
+                histogram = worked.good
+            else:
+                name = type_name(exc_info[0])
+                histogram = worked.of_error(name)
+                worked.last_error = self.errors.note(
+                    worked.service, worked.instance, worked.method, name, exc_info[1], worker_ctx.call_id
+                )
+            histogram.counts[bisect_left(BOUNDS, seconds)] += 1
+            histogram.total += seconds
+        except BaseException as exc:
+            ignore(exc, self, "worker_result")
 
     def _new(self, worker_ctx: Any) -> Worked:
         entrypoint, container = worker_ctx.entrypoint, worker_ctx.container
@@ -208,19 +212,23 @@ class Statistics(Probe):
 
     # --- calls -----------------------------------------------------------------------------------------------------------
 
+    @guards_itself
     def call_ended(self, call: OutgoingCall) -> None:
-        seconds = monotonic() - call.began_at
-        error = call.error
-        caller = caller_of(call)
-        outcomes = self.calls.get((caller, call.service, call.method))
-        if outcomes is None:
-            outcomes = self._new_calls(caller, call)
-        if error is None:
-            histogram = outcomes.good
-            histogram.counts[bisect_left(BOUNDS, seconds)] += 1
-            histogram.total += seconds
-        else:
-            outcomes.of_error(error_name(error)).observe(seconds)
+        try:
+            seconds = monotonic() - call.began_at
+            error = call.error
+            caller = caller_of(call)
+            outcomes = self.calls.get((caller, call.service, call.method))
+            if outcomes is None:
+                outcomes = self._new_calls(caller, call)
+            if error is None:
+                histogram = outcomes.good
+                histogram.counts[bisect_left(BOUNDS, seconds)] += 1
+                histogram.total += seconds
+            else:
+                outcomes.of_error(error_name(error)).observe(seconds)
+        except BaseException as exc:
+            ignore(exc, self, "call_ended")
 
     def _new_calls(self, caller: str, call: OutgoingCall) -> Outcomes:
         key = (caller, call.service, call.method)
