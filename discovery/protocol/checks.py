@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 from discovery.interest import MAX_INTEREST, is_key
 from discovery.model import is_name, is_number
-from discovery.protocol.limits import MAX_ENTRIES, MAX_LISTS, MAX_REGISTRIES, MAX_RENEWALS
+from discovery.protocol.limits import MAX_ENTRIES, MAX_LISTS, MAX_REGISTRY_CERTIFICATES, MAX_RENEWALS
 from discovery.protocol.messages import Drop, Revoked, Snapshot, Subscribe, Withdraw
 
 
@@ -77,7 +77,7 @@ CHECKS: dict[str, Callable[[object], bool]] = {
     "blocks": _is_list,
     "certificate": lambda value: isinstance(value, bytes),
     "lists": lambda value: _are_bytes(value, MAX_LISTS),
-    "registries": lambda value: _are_bytes(value, MAX_REGISTRIES),
+    "registries": lambda value: _are_bytes(value, MAX_REGISTRY_CERTIFICATES),
     "signed": lambda value: value is None or isinstance(value, bytes),
 }
 #: Fields that may be None: a subscriber of all namespaces, or of all records.

@@ -24,7 +24,7 @@ MAX_RENEWALS = 2000
 #: Lists of revoked certificates in one message: one for each authority.
 MAX_LISTS = 8
 #: Certificates of registries in one message.
-MAX_REGISTRIES = 32
+MAX_REGISTRY_CERTIFICATES = 32
 #: Bytes of one note, and notes in one message.
 MAX_NOTE, MAX_NOTES = 4096, 200
 #: Bytes of a note's signed part, and signed notes in one message.

@@ -40,6 +40,9 @@ _log = Log(__name__)
 
 #: The files that may change while a process runs.
 FILES = (NODE_CERTIFICATE, AUTHORITIES, REGISTRY, REVOKED)
+#: The last days of a certificate, in which the log says when it ends: at the start of a process, and then once a day.
+RENEW_WITHIN = 30.0
+DAY = 86_400.0
 _lock = native_lock()
 
 
@@ -50,9 +53,17 @@ class KeysFolderWatch:
         self._keys = keys
         self._clock = clock
         self._seen: object = None
+        self._warn_at = clock() + DAY
 
     def look(self) -> bool:
         """Reads changed files; to be called from time to time. Returns whether the keys have changed."""
+        now = self._clock()
+        if now >= self._warn_at:
+            self._warn_at = now + DAY
+            warn_of_end(self._keys, now)
+        return self._read_changes()
+
+    def _read_changes(self) -> bool:
         path = Path(self._keys.folder)
         found = [files.fingerprint(path / name) for name in FILES]
         if found == self._seen:
@@ -82,6 +93,15 @@ class KeysFolderWatch:
                 _log.info("the certificate %s in %s takes the place of the former one", fresh.certificate.serial, keys.folder)
             keys.signed, keys.certificate, keys.registries = fresh.signed, fresh.certificate, registries
             keys.generation += 1
+
+
+def warn_of_end(keys: Keys, now: float) -> None:
+    """Log a warning if the certificate ends soon, or has ended. `now` in seconds since 1970."""
+    left = keys.days_left(now)
+    if left < RENEW_WITHIN:
+        when = f"ends in {left:.1f} days" if left > 0 else f"ended {-left:.1f} days ago"
+        name = keys.certificate.name
+        _log.warning("the certificate of %s in %s %s: `zmqservices keys renew %s` makes another", name, keys.folder, when, name)
 
 
 def learn(keys: Keys, lists: Iterable[bytes], registries: Iterable[bytes] = ()) -> bool:

@@ -13,7 +13,7 @@ from discovery import protocol, sockets
 from discovery.native import Log
 from discovery.security import zap
 from discovery.security.keys import Keys
-from discovery.security.renewal import KeysFolderWatch, learn, lists_of, registries_of
+from discovery.security.renewal import KeysFolderWatch, learn, lists_of, registries_of, warn_of_end
 from discovery.server.admission import Admission, NotAdmitted, request_of
 from discovery.server.feed import ChangeFeed
 
@@ -33,6 +33,7 @@ class RequestGuard:
         self._admission = admission
         self._feed = feed
         self._watch = KeysFolderWatch(keys)
+        warn_of_end(keys, time.time())
         #: Requests that were refused because the client must not make them.
         self.forbidden = 0
         self._forbade_at = -FORBIDDEN_INTERVAL

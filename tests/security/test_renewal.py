@@ -12,7 +12,7 @@ from discovery.exceptions import SecurityError
 from discovery.security.authority import Authority
 from discovery.security.envelopes import Verifier
 from discovery.security.keys import Keys
-from discovery.security.renewal import KeysFolderWatch, learn, lists_of
+from discovery.security.renewal import DAY, KeysFolderWatch, learn, lists_of
 from discovery.security.verdicts import SKEW, Refusal, Trust
 from tests.discovery.stage import registries
 from tests.stage import until
@@ -75,6 +75,22 @@ def test_a_renewed_certificate_takes_the_place_of_the_former_one(authority, node
     assert keys.believed(keys.signed, keys.pair.public) == keys.certificate
     assert not watch.look()
     assert keys == Keys.read(folder)
+
+
+def test_a_certificate_that_ends_soon_is_told_once_a_day_while_the_process_runs(node, caplog):
+    keys = Keys.read(node("orders"))
+    now = [keys.certificate.ends - 31.5 * DAY]
+    watch = KeysFolderWatch(keys, clock=lambda: now[0])
+
+    for _ in range(4 * 3):
+        watch.look()
+        now[0] += DAY / 4
+    assert [text.partition(" in ")[2].partition(" ")[2] for text in caplog.messages] == [
+        f"ends in {days} days: `zmqservices keys renew orders` makes another" for days in ("29.5",)
+    ]
+    now[0] = keys.certificate.ends + DAY
+    watch.look()
+    assert "ended 1.0 days ago" in caplog.messages[-1]
 
 
 def test_what_cannot_be_used_changes_nothing_and_is_told_once(node, caplog):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import gevent
 
 import discovery
-from discovery.security.keys import Keys
+from discovery.security.renewal import warn_of_end
 from zmqservices.cluster.address_watch import AddressWatch
 from zmqservices.cluster.calls.bounded import BoundedCallServer, BoundedGuardedCallServer
 from zmqservices.cluster.calls.caller import Caller
@@ -47,19 +47,6 @@ WITHDRAW_TIMEOUT = 1.0
 
 #: The part of a lease after which the address of this host is checked again, as leases are renewed.
 LOOKS_PER_TTL = 1 / 3
-
-
-#: In the last days of this node's certificate, this many, each start logs a warning.
-RENEW_WITHIN = 30
-
-
-def _warn_of_end(keys: Keys) -> None:
-    left = keys.days_left(time.time())
-    if left < RENEW_WITHIN:
-        _log.warning(
-            "the certificate of %s in %s ends in %.1f days: `zmqservices keys renew %s` makes another",
-            keys.certificate.name, keys.folder, left, keys.certificate.name,
-        )  # fmt: skip
 
 
 def open_directory(settings: Settings) -> discovery.Directory:
@@ -98,7 +85,7 @@ class Node(Watched):
         self._subscriber: EventSubscriber | None = None
         self.reactor = HubReactor()
         if settings.keys is not None:
-            _warn_of_end(settings.keys)
+            warn_of_end(settings.keys, time.time())
         self._sockets = Sockets(settings.sockets)
         #: Authorizes peers; None without SECURITY.
         self.guard = None if settings.keys is None else Authorizer(settings.keys, settings.policy)
