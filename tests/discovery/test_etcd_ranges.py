@@ -10,7 +10,7 @@ from discovery.backends.etcd.member import EtcdFailure, EtcdMember
 from discovery.backends.etcd.messages import Range
 from discovery.backends.etcd.ranges import (
     RANGE,
-    Page,
+    RangePage,
     ReadAnswer,
     StoredKey,
     decode_range,
@@ -31,9 +31,9 @@ STORED = StoredKey(b"k", b"v", KEY[2:])
 
 
 def test_the_answer_for_a_range_is_decoded():
-    assert decode_range(HEADER + KEY + bytes.fromhex("1801" "2009")) == ReadAnswer("5", 300, [Page([STORED], True)])
+    assert decode_range(HEADER + KEY + bytes.fromhex("1801" "2009")) == ReadAnswer("5", 300, [RangePage([STORED], True)])
     assert (STORED.revision, STORED.lease) == (300, 200)
-    assert decode_range(b"") == ReadAnswer("", 0, [Page([], False)])
+    assert decode_range(b"") == ReadAnswer("", 0, [RangePage([], False)])
 
 
 def test_a_value_of_many_bytes_is_decoded():
@@ -46,7 +46,8 @@ def test_the_answer_for_a_transaction_of_ranges_is_decoded():
     page = HEADER + KEY
     responses = b"".join(b"\x1a" + bytes([len(one) + 2]) + b"\x0a" + bytes([len(one)]) + one for one in (page, b""))
 
-    assert decode_ranges(HEADER + b"\x10\x01" + responses) == ReadAnswer("5", 300, [Page([STORED], False), Page([], False)])
+    pages = [RangePage([STORED], False), RangePage([], False)]
+    assert decode_ranges(HEADER + b"\x10\x01" + responses) == ReadAnswer("5", 300, pages)
 
 
 def test_requests_are_encoded():

@@ -47,7 +47,7 @@ class StoredKey(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class RangePage:
     """The keys of a range, or the first of them if `has_more`."""
 
     items: list[StoredKey]
@@ -60,7 +60,7 @@ class ReadAnswer:
 
     cluster: str
     revision: int
-    pages: list[Page]
+    pages: list[RangePage]
 
 
 def encode_range(span: Range, limit: int = 0, revision: int = 0, keys_only: bool = False) -> bytes:
@@ -85,14 +85,14 @@ def decode_range(message: bytes) -> ReadAnswer:
     return _answer(raw(dict(fields(message)).get(1, b"")), [_page(message)])
 
 
-def _answer(header: bytes, pages: list[Page]) -> ReadAnswer:
+def _answer(header: bytes, pages: list[RangePage]) -> ReadAnswer:
     known = dict(fields(header))
     return ReadAnswer(str(known.get(1, "")), signed(known.get(3, 0)), pages)
 
 
-def _page(message: bytes) -> Page:
+def _page(message: bytes) -> RangePage:
     found = list(fields(message))
-    return Page([_stored_key(raw(value)) for number, value in found if number == 2], bool(dict(found).get(3, 0)))
+    return RangePage([_stored_key(raw(value)) for number, value in found if number == 2], bool(dict(found).get(3, 0)))
 
 
 def _stored_key(message: bytes) -> StoredKey:

@@ -10,7 +10,7 @@ from discovery.backends.etcd.messages import Range, below
 from discovery.backends.etcd.ranges import (
     RANGE,
     TXN,
-    Page,
+    RangePage,
     ReadAnswer,
     StoredKey,
     decode_range,
@@ -77,13 +77,13 @@ def _ask(member: EtcdMember, path: str, request: bytes) -> ReadAnswer:
         return decode_ranges(answer) if path == TXN else decode_range(answer)
 
 
-def _pages(member: EtcdMember, answer: ReadAnswer, number: int) -> list[Page]:
+def _pages(member: EtcdMember, answer: ReadAnswer, number: int) -> list[RangePage]:
     if len(answer.pages) != number:
         raise EngineError(f"{member.name} answered {len(answer.pages)} of {number} requests")
     return answer.pages
 
 
-def _all_pages(member: EtcdMember, span: Range, page: Page, revision: int) -> list[StoredKey]:
+def _all_pages(member: EtcdMember, span: Range, page: RangePage, revision: int) -> list[StoredKey]:
     """The keys on the first page of a range, and on all further pages."""
     found = page.items
     while page.has_more and page.items:
