@@ -10,7 +10,7 @@ import pytest
 import zmq
 
 from discovery import Note, protocol
-from discovery.client import note_exchange
+from discovery.client import note_exchange, socket_connection
 from discovery.client import registry_connection as link
 from tests.discovery.stage import AT_LAST, House, Watch, eventually, knows, record, start_registry
 
@@ -195,7 +195,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
 @pytest.fixture(params=["http", "silent", "closes"])
 def taken_port(request, stack, monkeypatch):
     """The port of a server that waits for a line, of one that says nothing, and of one that closes at once."""
-    monkeypatch.setattr(link, "ATTEMPT", 0.3)
+    for module in (link, socket_connection):
+        monkeypatch.setattr(module, "ATTEMPT", 0.3)
     if request.param == "http":
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
         server.daemon_threads, server.block_on_close = True, False
