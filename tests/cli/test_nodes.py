@@ -10,6 +10,7 @@ from tests.ports import free_port
 from zmqservices.cli import nodes
 from zmqservices.cli.nodes import NodeAnswer, summed
 from zmqservices.observability.histogram import Histogram
+from zmqservices.observability.node_address import NodeAddress
 
 SHOP = """
     from zmqservices.events import EventDispatcher, event_handler
@@ -118,6 +119,14 @@ def test_the_instances_of_a_service_are_added_up():
     assert method["p99"] == pytest.approx(1.0, rel=0.065)
     assert method["queued_p99"] is None
     assert orders["calls"] == []
+
+
+def test_of_a_process_that_has_ended_a_sentence_says_so(capsys):
+    address = NodeAddress(f"tcp://127.0.0.1:{free_port()}", None)
+
+    (answer,) = nodes.ask({}, {address: {"orders"}}, "info", 0.3)
+
+    assert answer.problem == "nothing can be connected to there; the process has ended, or its host cannot be reached"
 
 
 def test_the_last_error_is_shown_with_its_age(capsys):

@@ -190,6 +190,25 @@ def test_of_too_many_instances_those_that_were_shown_stay_and_the_others_are_cou
     assert state.left_out == 0
 
 
+def test_an_instance_that_ends_before_its_first_answer_is_lost_unless_it_only_answers_with_errors():
+    state = cluster(listed("orders", "o1", "n1"), listed("mails", "m1", "n2", port=2))
+    state.failed(at(2), "Forbidden: administer node:operators is needed")
+
+    for port in (1, 2):
+        state.lost(f"tcp://127.0.0.1:{port}", 101.0)
+
+    assert [one["instance"] for one in state.timeline.to_list()] == ["o1"]
+    assert [state.nodes[at(port)].is_lost for port in (1, 2)] == [True, False]
+
+
+def test_publishers_of_events_have_no_entries_beside_those_of_their_services():
+    timeline = ClusterTimeline(began=100.0)
+
+    timeline.take("n1", [happening(1, "unlisted", 50.0), happening(2, "unlisted", 50.0, service="events:orders")], 0.0, {})
+
+    assert [(one["service"], one["what"]) for one in timeline.to_list()] == [("orders", "unlisted")]
+
+
 @pytest.mark.parametrize("is_told_first", [True, False])
 def test_a_lost_node_is_told_once_and_not_again_for_each_link_to_it(is_told_first):
     state = cluster(listed("orders", "o1", "n1"), listed("mails", "m1", "n2", port=2))

@@ -112,6 +112,9 @@ def kill_an_instance(page, shop, doomed):
     taken = []
     for _ in range(KILLS):
         page.until("document.querySelectorAll('[data-service=products] .mark.up').length === 2")
+        # The dashboard connects to an instance when it is listed; two pictures later it has done so.
+        page.run("window.waited = Number(document.body.dataset.pictures) + 2")
+        page.until("Number(document.body.dataset.pictures) >= window.waited")
         lost = 1 + page.run("document.querySelectorAll('[data-service=products] .mark.lost').length")
         page.note(f"document.querySelectorAll('[data-service=products] .mark.lost').length === {lost}")
 

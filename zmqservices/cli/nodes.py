@@ -108,8 +108,17 @@ def _ask(settings: dict[str, Any], node: NodeAddress, services: list[str], metho
             began, asked_at = time.monotonic(), time.time()
             answer = getattr(proxy, method)()
     except ZmqServicesError as error:
-        return NodeAnswer(node.endpoint, services, time.monotonic() - began, None, f"{type(error).__name__}: {error}")
+        return NodeAnswer(node.endpoint, services, time.monotonic() - began, None, _problem(error))
     return NodeAnswer(node.endpoint, services, time.monotonic() - began, answer, "", asked_at)
+
+
+def _problem(error: ZmqServicesError) -> str:
+    from zmqservices.cluster.calls.peer import PeerStage  # Imported here: it imports ZeroMQ.
+
+    # The usual case: the process has ended, or its host cannot be reached. The text of a call to a service tells much more.
+    if isinstance(error, RemoteUnavailable) and str(error).endswith(f"is {PeerStage.CONNECTING.value})"):
+        return "nothing can be connected to there; the process has ended, or its host cannot be reached"
+    return f"{type(error).__name__}: {error}"
 
 
 def complain_of(answers: Iterable[NodeAnswer]) -> None:

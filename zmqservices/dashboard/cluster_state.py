@@ -12,11 +12,9 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from zmqservices.dashboard.counts import Window
-from zmqservices.dashboard.timeline import ClusterTimeline
+from zmqservices.dashboard.timeline import PUBLISHERS, ClusterTimeline
 from zmqservices.observability.node_address import NodeAddress
 
-#: The prefix of publishers' names in the directory.
-PUBLISHERS = "events:"
 #: Seconds for which a removed instance stays on the map.
 GONE_FOR = 30.0
 #: The most instances that are shown, and nodes that are asked: a peer may announce any number of records.
@@ -178,12 +176,13 @@ class ClusterState:
             node.problem = problem
 
     def lost(self, endpoint: str, now: float) -> None:
-        """The connection to a node broke."""
+        """The connection to a node broke. One that never answered but with errors is not lost: no answer would bring it back."""
         for address, node in self.nodes.items():
-            if address.endpoint == endpoint and not node.is_lost and node.answered_at is not None:
+            may_be_lost = node.answered_at is not None or not node.problem
+            if address.endpoint == endpoint and not node.is_lost and may_be_lost:
                 node.is_lost = True
-                self.timeline.lose(node.node, now)
                 for one in self.instances_at(address):
+                    self.timeline.lose(one.node, now)
                     state = self.instances[one.instance]
                     state.was_lost = not state.was_draining
                     if state.was_lost:

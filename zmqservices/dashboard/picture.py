@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from zmqservices.cluster.operators import NODE
-from zmqservices.dashboard.cluster_state import PUBLISHERS, ClusterState, InstanceState, NodeState
+from zmqservices.dashboard.cluster_state import ClusterState, InstanceState, NodeState
 from zmqservices.dashboard.counts import SPAN, Counted, Flow, Key, shortened
+from zmqservices.dashboard.timeline import PUBLISHERS
 
 #: Stands for callers outside of all services: HTTP clients, scripts, other clusters.
 CLIENTS = "(clients)"

@@ -18,6 +18,9 @@ SAME_WITHIN = 5.0
 #: Entries of nodes that are left out, since this process sees the whole directory itself.
 SEEN_HERE = frozenset(("listed", "unlisted", "started", "stopped", "draining", "link up"))
 
+#: The prefix of publishers' names in the directory. A publisher comes and goes with a service of its process, which has an entry.
+PUBLISHERS = "events:"
+
 #: What a node tells of a link that broke. Its entry has the id of the other node as the instance.
 LINK_LOST = "link lost"
 
@@ -88,7 +91,7 @@ class ClusterTimeline:
                 continue
             last = number
             at, what = float(row["at"]) + offset, str(row["what"])
-            if what in SEEN_HERE and at >= self._began:
+            if (what in SEEN_HERE and at >= self._began) or str(row["service"]).startswith(PUBLISHERS):
                 continue
             instance = str(row["instance"])
             if what == LINK_LOST and abs(at - self._lost.get(instance, 0.0)) <= SAME_WITHIN:
