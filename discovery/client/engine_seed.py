@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from discovery.client.connection import DirectoryListener, Post
+from discovery.client.connection import DirectoryConnection, DirectoryListener, Post
 from discovery.client.engine_attempt import EngineThreads
 from discovery.client.engine_connection import EngineConnection
 from discovery.client.engine_session import EngineSession
@@ -59,6 +59,9 @@ class EngineSeed:
             address, lambda: self.session(namespace), listener, longest_pause, post, self._threads, self.locks, self._keys,
             self._patience,
         )  # fmt: skip
+
+    def also_reaches(self, connection: DirectoryConnection) -> None:
+        """Does nothing: one connection to an engine is enough."""
 
     def close(self, timeout: float) -> None:
         """Waits until the threads of all attempts have ended, at most `timeout` seconds and at least SHORTEST_JOIN.

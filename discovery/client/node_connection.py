@@ -56,6 +56,11 @@ class NodeConnection(SocketConnection):
         #: Why the node is not believed any more; the connection ends in the next round.
         self._disbelieved = ""
 
+    def accept_also(self, named: tuple[bytes, ...]) -> None:
+        """In a closed cluster: the node may also hold one of these keys."""
+        if self._proof is not None:
+            self._proof.accept_also(named)
+
     def _new_socket(self) -> zmq.Socket[bytes]:
         return sockets.node_socket() if self._proof is None else sockets.node_socket(self._proof.keys, self._proof.key)
 

@@ -48,6 +48,11 @@ class NodeProof:
         named = ", ".join(map(short, self._named[:5]))
         return f"the handshake failed: it does not encrypt with {which} the directory URL names ({named}), or it ended just then"
 
+    def accept_also(self, named: tuple[bytes, ...]) -> None:
+        """The node may also hold one of these keys."""
+        self._named += tuple(key for key in named if key not in self._named)
+        self._key_choice.offer(self._named)
+
     def try_next_key(self) -> bool:
         """Choose the next key after a failed handshake. False once every key has failed since the last success."""
         return self._key_choice.try_next()

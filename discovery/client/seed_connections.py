@@ -138,13 +138,15 @@ class SeedConnections:
         self._remove_former(seed_connection, addresses)
         # Two seeds may resolve to one registry: one connection is enough.
         others = {
-            connection.address
+            connection.address: connection
             for other in self.by_seed
             if other is not seed_connection
             for connection in other.connections.values()
         }
         for address in addresses:
-            if address not in others:
+            if address in others:
+                seed_connection.seed.also_reaches(others[address])
+            else:
                 self._open(seed_connection, address, now)
         if not seed_connection.connections:
             seed_connection.retry_at = now + NOTHING_NEW

@@ -52,6 +52,9 @@ class Seed(Protocol):
     ) -> DirectoryConnection:
         """A connection to one address that `prepare` found, not yet opened. `post`: see `connection.Post`."""
 
+    def also_reaches(self, connection: DirectoryConnection) -> None:
+        """`prepare` found the address of this connection, which was made for another seed. It stays the only one there."""
+
     def close(self, timeout: float) -> None:
         """Called when the directory stops."""
 
@@ -69,6 +72,9 @@ class _RegistrySeed:
     ) -> RegistryConnection:
         """A connection over ZeroMQ."""
         return RegistryConnection(address, namespace, listener, longest_pause, self.hint, self._keys)
+
+    def also_reaches(self, connection: DirectoryConnection) -> None:
+        """Does nothing: all registries of a cluster are reached in the same way."""
 
 
 class AddressSeed(_RegistrySeed):

@@ -136,6 +136,18 @@ def test_a_directory_is_ready_when_each_node_has_been_tried_with_each_key(stack,
     assert directory.view().records.keys() == {own_id(first, "one"), own_id(last, "one")}
 
 
+def test_a_node_behind_two_names_may_hold_a_key_of_either(stack, server, keys, caplog):
+    maths = keys("maths", serves="maths")
+    there = stack.enter_context(AnsweringNode("n1", own(maths), keys=maths))
+    server.set("words.test", "A", "127.0.0.1", ttl=30)
+    names = ((name, key) for name, key in (("shop", OTHER), ("words", maths.pair.public.hex())))
+    urls = [f"dns://{name}.test:{there.port}?server={server.address}#{key}" for name, key in names]
+
+    for ordered in (urls, urls[::-1]):
+        with open_directory(",".join(ordered), keys=keys("reader"), ttl=1.0) as directory:
+            Watch(directory).wait(knows(own_id(maths, "one")))
+
+
 def test_who_holds_none_of_the_keys_is_refused_with_the_reason(keys, node, opened, caplog):
     there = node(keys("maths", serves="maths"))
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from discovery.backends.dns.lookup import CANCEL_WITHIN, SHORTEST_VALID, Lookup, NoAddress, NoAnswer
-from discovery.client.connection import DirectoryListener, Post
+from discovery.client.connection import DirectoryConnection, DirectoryListener, Post
 from discovery.client.node_connection import NodeConnection
 from discovery.client.node_proof import NodeProof
 from discovery.client.seeds import Done
@@ -117,6 +117,11 @@ class DnsSeed:
         """The connection to the node at one address."""
         proof = None if self._keys is None else NodeProof(self._keys, self._named)
         return NodeConnection(address, namespace, listener, longest_pause, post, proof)
+
+    def also_reaches(self, connection: DirectoryConnection) -> None:
+        """A node behind several names may hold a key of any of them."""
+        if isinstance(connection, NodeConnection):
+            connection.accept_also(self._named)
 
     def close(self, timeout: float) -> None:
         """Ends a look-up that is under way."""
