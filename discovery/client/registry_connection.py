@@ -117,8 +117,9 @@ class RegistryConnection(SocketConnection):
     def _present(self, keys: Keys) -> None:
         """Sends the certificate, and what is known of others: first of all, and again after each change."""
         self._presented = keys.generation
-        if self.send(protocol.Present(keys.signed)):
-            self.send(protocol.Revoked(lists_of(keys), registries_of(keys)))
+        self.send(protocol.Present(keys.signed))
+        for message in protocol.Revoked.apart(lists_of(keys), registries_of(keys)):
+            self.send(message)
 
     def _look_at_keys(self, keys: Keys, now: float) -> bool:
         """After a change of the keys: whether the registry is still believed. If not, the connection ends."""

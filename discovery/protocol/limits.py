@@ -21,7 +21,8 @@ MAX_PUSH = 2 * 1024 * 1024
 MAX_PARTS, MAX_ENTRIES, MAX_HELD = 2000, 25_000, 256 * 1024 * 1024
 #: Leases renewed in one message.
 MAX_RENEWALS = 2000
-#: Lists of revoked certificates in one message: one for each authority.
+#: Lists of revoked certificates in one message, one for each authority. Each is sent in a message of its own, because all of
+#: them together may take more bytes than a frame may have.
 MAX_LISTS = 8
 #: Certificates of registries in one message.
 MAX_REGISTRY_CERTIFICATES = 32

@@ -107,6 +107,11 @@ class Revoked:
     lists: list[bytes]
     registries: list[bytes] = field(default_factory=list)
 
+    @classmethod
+    def apart(cls, lists: list[bytes], registries: list[bytes]) -> list[Revoked]:
+        """The messages that have all of these. Each has one list: all lists may take more bytes than a frame may have."""
+        return [cls(lists[:1], registries), *(cls([one]) for one in lists[1:])]
+
 
 @dataclass(slots=True)
 class Ack:

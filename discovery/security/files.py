@@ -18,8 +18,8 @@ from pathlib import Path
 
 from discovery.exceptions import SecurityError
 
-#: The most bytes of such a file; a longer file is refused.
-LONGEST_FILE = 1024 * 1024
+#: The most bytes of such a file; a longer file is refused. Lists of revoked certificates of all authorities have room.
+LONGEST_FILE = 6 * 1024 * 1024
 
 
 def read(path: Path, kind: str) -> list[bytes]:

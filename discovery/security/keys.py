@@ -30,6 +30,8 @@ NODE_KEY, NODE_SIGNING, NODE_CERTIFICATE, AUTHORITIES, REGISTRY, REVOKED = (
 )  # fmt: skip
 #: The kinds of lines in these files.
 PRIVATE_KEY_LINE, CERTIFICATE_LINE, AUTHORITY_LINE, REVOKED_LINE = "private-key", "certificate", "authority", "revoked"
+#: The most authorities that a process trusts. Each may have a list of revoked certificates, which the protocols have room for.
+MOST_AUTHORITIES = 8
 
 
 @dataclass(unsafe_hash=True)
@@ -122,6 +124,11 @@ def read_trust(path: Path) -> Trust:
     authorities = frozenset(files.read(path / AUTHORITIES, AUTHORITY_LINE))
     if any(len(key) != KEY_LENGTH for key in authorities):
         raise SecurityError(f"{path / AUTHORITIES} has a key that is not {KEY_LENGTH} bytes long")
+    if len(authorities) > MOST_AUTHORITIES:
+        raise SecurityError(
+            f"{path / AUTHORITIES} has {len(authorities)} authorities, and {MOST_AUTHORITIES} at most can be trusted; remove "
+            "those whose certificates have ended or been replaced"
+        )
     revoked: dict[bytes, Revocations] = {}
     if (path / REVOKED).exists():
         for signed in files.read(path / REVOKED, REVOKED_LINE):

@@ -97,14 +97,15 @@ class RequestGuard:
         if len(self._keys_of) > 2 * len(self._feed.clients) + SPARE_KEYS:
             self._keys_of = {one: known for one, known in self._keys_of.items() if one in self._feed.clients}
         self._keys_of[peer] = key
-        self._feed.answer(peer, self._revoked())
+        for message in self._revoked():
+            self._feed.answer(peer, message)
 
     def _learn(self, message: protocol.Revoked) -> None:
         if learn(self._keys, message.lists, message.registries):
             self._tell_revoked()
 
-    def _revoked(self) -> protocol.Revoked:
-        return protocol.Revoked(lists_of(self._keys), registries_of(self._keys))
+    def _revoked(self) -> list[protocol.Revoked]:
+        return protocol.Revoked.apart(lists_of(self._keys), registries_of(self._keys))
 
     def _tell_revoked(self) -> None:
         """After a change of the keys: tells all clients what is revoked, and cuts off those whose certificates are.
@@ -115,7 +116,7 @@ class RequestGuard:
             return
         self._told = self._keys.generation
         self._look_at_own()
-        message = self._revoked()
+        messages = self._revoked()
         for peer, key in list(self._keys_of.items()):
             try:
                 self._admission.certificate(key)
@@ -124,7 +125,7 @@ class RequestGuard:
                 _log.warning("cut off a client: %s", exc)
                 self._feed.cut_off(peer, f"forbidden: {exc}")
                 continue
-            if peer in self._feed.clients:
+            for message in messages if peer in self._feed.clients else ():
                 self._feed.answer(peer, message)
 
     def _look_at_own(self) -> None:

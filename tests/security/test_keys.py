@@ -299,7 +299,7 @@ def test_a_file_that_is_too_long_is_refused_and_not_cut_off(tmp_path):
     with (folder / "authorities").open("a") as file:
         file.write("#" * files.LONGEST_FILE)
 
-    with pytest.raises(SecurityError, match="authorities has more than 1,048,576 bytes; is it another file"):
+    with pytest.raises(SecurityError, match=f"authorities has more than {files.LONGEST_FILE:,} bytes; is it another file"):
         Keys.read(folder)
 
 

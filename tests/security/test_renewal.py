@@ -1,6 +1,7 @@
 """Keys and certificates that change while a process runs: renewed, revoked, and of two authorities."""
 
 import dataclasses
+import re
 import shutil
 import time
 from pathlib import Path
@@ -9,11 +10,16 @@ import pytest
 
 from discovery import open_directory
 from discovery.exceptions import SecurityError
+from discovery.greeting import MOST_LISTS
+from discovery.protocol import MAX_LISTS, MAX_PUSH
+from discovery.security import files
 from discovery.security.authority import Authority
 from discovery.security.envelopes import Verifier
-from discovery.security.keys import Keys
+from discovery.security.keys import MOST_AUTHORITIES, Keys
 from discovery.security.renewal import DAY, KeysFolderWatch, learn, lists_of
+from discovery.security.revocations import LONGEST_LIST, Revocations
 from discovery.security.verdicts import SKEW, Refusal, Trust
+from discovery.server.registry_server import RegistryServer
 from tests.discovery.stage import registries
 from tests.stage import until
 from zmqservices.cluster.keys_watch import PolicyWatch
@@ -135,6 +141,63 @@ def test_two_authorities_are_trusted_while_one_takes_over_from_the_other(authori
     (folder / "authorities").write_text((successor.folder / "authority").read_text())
     watch.look()
     assert (is_believed(keys, old), is_believed(keys, new)) == (False, True)
+
+
+def several(folder, number):
+    """The folders of authorities. The node of the first one in `folder` trusts all of them."""
+    authorities = [Authority.create(folder / f"authority-{one}") for one in range(number)]
+    node = folder / "node"
+    shutil.copytree(authorities[0].issue("orders", {}), node)
+    (node / "authorities").write_text("".join((one.folder / "authority").read_text() for one in authorities))
+    return authorities, node
+
+
+def test_more_authorities_than_can_be_trusted_are_refused_with_the_number(tmp_path, caplog):
+    _, folder = several(tmp_path, MOST_AUTHORITIES)
+    keys, watch = Keys.read(folder), KeysFolderWatch(Keys.read(folder))
+    assert len(keys.trust.authorities) == MOST_AUTHORITIES
+
+    one_more = Authority.create(tmp_path / "one-more")
+    with (folder / "authorities").open("a") as file:
+        file.write((one_more.folder / "authority").read_text())
+    text = f"{folder}/authorities has {MOST_AUTHORITIES + 1} authorities, and {MOST_AUTHORITIES} at most can be trusted;"
+
+    with pytest.raises(SecurityError, match=re.escape(text)):
+        Keys.read(folder)
+    assert not watch.look()
+    assert f"are not used, and the former keys stay: {text}" in caplog.text
+
+
+def test_long_lists_of_all_authorities_reach_every_process(tmp_path, monkeypatch):
+    """All of them together are larger than a message may be, both to a registry and from it."""
+    authorities, folder = several(tmp_path, MOST_AUTHORITIES)
+    other = tmp_path / "other"
+    shutil.copytree(authorities[0].issue("stock", {}), other)
+    at_registry = tmp_path / "at-registry"
+    shutil.copytree(authorities[0].folder / "registry", at_registry)
+    for one in (other, at_registry):
+        shutil.copy(folder / "authorities", one)
+    serials = {f"{number:05}{'x' * 34}" for number in range(7_000)}
+    keys = Keys.read(folder)
+    learn(keys, [Revocations(one.public_key).with_serials(serials, one._keys).signed for one in authorities])
+    assert sum(map(len, lists_of(keys))) > MAX_PUSH and len(lists_of(keys)) == MOST_AUTHORITIES
+
+    registry = RegistryServer("tcp://127.0.0.1:0", keys=Keys.read(at_registry))
+    registry.start()
+    try:
+        registry.wait_bound(60.0)
+        late = Keys.read(other)
+        with open_directory(registry.url, keys=Keys.read(folder)), open_directory(registry.url, keys=late) as directory:
+            until(lambda: len(lists_of(late)) == MOST_AUTHORITIES, 60)
+            assert directory.wait_ready(30)
+    finally:
+        registry.stop(blocking=True)
+    assert sorted(lists_of(Keys.read(other))) == sorted(lists_of(keys))
+
+
+def test_the_protocols_have_room_for_the_lists_of_all_authorities():
+    assert MOST_AUTHORITIES <= MAX_LISTS and MOST_AUTHORITIES <= MOST_LISTS
+    assert MOST_AUTHORITIES * LONGEST_LIST * 4 // 3 < files.LONGEST_FILE
 
 
 def test_clocks_may_differ_by_a_minute(authority, node):
