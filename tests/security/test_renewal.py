@@ -10,12 +10,12 @@ import pytest
 
 from discovery import open_directory
 from discovery.exceptions import SecurityError
-from discovery.greeting import MOST_LISTS
 from discovery.protocol import MAX_LISTS, MAX_PUSH
 from discovery.security import files
 from discovery.security.authority import Authority
 from discovery.security.envelopes import Verifier
 from discovery.security.keys import MOST_AUTHORITIES, Keys
+from discovery.security.list_exchange import MOST_LISTS
 from discovery.security.renewal import DAY, KeysFolderWatch, learn, lists_of
 from discovery.security.revocations import LONGEST_LIST, Revocations
 from discovery.security.verdicts import SKEW, Refusal, Trust
