@@ -32,10 +32,10 @@ from zmqservices.exceptions import (
 from zmqservices.journal import StoredEvent, blocks
 from zmqservices.transport import addresses
 from zmqservices.transport.sockets import UnusableEndpoint, refuse_unless_connectable
+from zmqservices.utils.turns import Turn
 from zmqservices.web import framing
 from zmqservices.web.addresses import parse_address
 from zmqservices.web.reading import ClientDisconnected, RequestBody, RequestTimeout, header_lines
-from zmqservices.web.turns import Turn
 from zmqservices.web.websocket import messages as websocket
 from zmqservices.web.websocket.transport import WebSocketTransport
 from zmqservices.wire import codec, envelope, topics

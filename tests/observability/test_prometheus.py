@@ -1,13 +1,16 @@
 """The page of metrics: what it says of calls, events and requests, and that it stays small whatever comes from outside."""
 
 import urllib.request
+from collections import Counter
 from types import SimpleNamespace
 
 import gevent
 import pytest
+from gevent import socket
 from gevent.event import Event
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.stage import until
 from tests.web.stage import Web
 from zmqservices import probes
 from zmqservices.events import EventDispatcher, event_handler
@@ -15,6 +18,7 @@ from zmqservices.exceptions import ConfigurationError
 from zmqservices.observability.prometheus import MEASURES, MetricsServer
 from zmqservices.observability.statistics import MOST_ERRORS, MOST_TYPES, OTHER
 from zmqservices.rpc import RpcProxy, rpc
+from zmqservices.utils import turns
 from zmqservices.web.handlers import http
 
 
@@ -221,6 +225,19 @@ def test_the_page_is_served_and_nothing_else(metrics):
     assert b"python_info" in body
     assert get(metrics, "/")[0] == 404
     assert get(metrics, method="POST")[0] == 405
+
+
+def test_requests_that_arrive_together_are_answered_one_a_turn(metrics, monkeypatch):
+    monkeypatch.setattr(turns, "LONGEST_TURN", 0.0)
+    answered = Counter()
+    page = lambda: answered.update([gevent.get_hub().loop.iteration]) or b""  # noqa: E731
+    monkeypatch.setattr(metrics, "page", page)
+
+    with socket.create_connection(metrics.address) as raw:
+        raw.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+        until(lambda: answered.total() == 100)
+
+    assert max(answered.values()) <= 2
 
 
 def test_what_has_stopped_counting_listens_to_nothing():

@@ -7,10 +7,11 @@ import pytest
 
 from tests.stage import until
 from tests.system.hostile_messages import web_frame
-from zmqservices.web import listening, protocol, reading, turns
+from zmqservices.utils import turns
+from zmqservices.utils.turns import Turn
+from zmqservices.web import listening, protocol, reading
 from zmqservices.web.handlers import http
 from zmqservices.web.listening import ACCEPTED_BESIDE_OTHERS
-from zmqservices.web.turns import Turn
 from zmqservices.web.websocket import rpc
 from zmqservices.web.websocket.transport import WebSocketTransport
 

@@ -24,6 +24,7 @@ from zmqservices import probes
 from zmqservices.observability.binding import bind
 from zmqservices.observability.histogram import EXPORTED, Histogram
 from zmqservices.observability.statistics import MOST_SERIES, OTHER, Outcomes, Statistics, Worked
+from zmqservices.utils.turns import Turn
 
 try:
     import prometheus_client
@@ -300,7 +301,13 @@ class _Handler(pywsgi.WSGIHandler):
 
     def handle(self) -> None:
         self.socket.settimeout(IDLE_TIMEOUT)
+        self._turn = Turn()
         super().handle()
+
+    def handle_one_request(self) -> Any:
+        # The next request may have been read together with the last one.
+        self._turn.give_way()
+        return super().handle_one_request()
 
     def log_error(self, msg: str, *args: object) -> None:
         _log.debug(f"metrics: {msg}", *args)

@@ -28,6 +28,7 @@ from zmqservices.constants import (
     DEFAULT_WEB_SERVER_MAX_HEADERS_SIZE,
     DEFAULT_WEB_SERVER_MIN_BODY_RATE,
 )
+from zmqservices.utils.turns import Turn
 from zmqservices.web import reading
 from zmqservices.web.answering import PIECE, AnswerHandler
 from zmqservices.web.environ import fill_environ
@@ -36,7 +37,6 @@ from zmqservices.web.guard import Guard, Pace
 from zmqservices.web.listening import Server
 from zmqservices.web.reading import CONTINUE, RequestBody, SocketReader, header_lines
 from zmqservices.web.refusals import refusal, text_of_http
-from zmqservices.web.turns import Turn
 
 _log = logging.getLogger(__name__)
 #: One line for each request.

@@ -15,6 +15,7 @@ from gevent.socket import socket as Socket
 from werkzeug.exceptions import ClientDisconnected, RequestTimeout
 
 from zmqservices.constants import DEFAULT_WEB_SERVER_MAX_HEADERS, DEFAULT_WEB_SERVER_MAX_HEADERS_SIZE
+from zmqservices.utils.turns import Turn
 from zmqservices.web.framing import (
     MAX_CHUNK_LINE,
     MAX_EXTENSIONS,
@@ -23,7 +24,6 @@ from zmqservices.web.framing import (
     chunk_size,
     read_fields,
 )
-from zmqservices.web.turns import Turn
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

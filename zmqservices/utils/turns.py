@@ -1,6 +1,6 @@
 """Lets other clients have their turn while one client sends without a pause.
 
-Internal. Services use `zmqservices.web.handlers`.
+Internal.
 
 A greenlet that always finds bytes to read never waits, so no other greenlet would run: a client that sent requests, chunks or
 frames faster than they were handled stopped the whole process for as long as it liked.
