@@ -27,7 +27,8 @@ def open_static(url: str, options: Options) -> StaticDirectory:
     """`static:name=tcp://ip:port,...;name=...`, or {name: [url, ...]}: `static:FILE` in JSON or YAML, `static:{...}` in JSON.
 
     Names with `=`, `;` or `,` need JSON.
-    `#KEY` after an address is the public key of the node there.
+    `#KEY` after an address is the public key of the node there. The same address may stand there again with another key, which
+    the node has or will have.
     """
     text = url.partition(":")[2].strip()
     if text.startswith("{"):
@@ -51,9 +52,7 @@ class StaticDirectory:
     def __init__(self, url: str, services: Mapping[str, list[str]], namespace: str, wanted: Interest = None) -> None:
         self._url = url
         self._interest = wanted
-        records = [
-            _record(service, endpoint, namespace) for service in services for endpoint in services[service]
-        ]
+        records = [record for service in services for record in _records(service, services[service], namespace)]
         self._records = {record.instance: Seen(record) for record in records}
         self._is_started = False
         #: Called at the start, and after the interest has grown.
@@ -142,11 +141,21 @@ class StaticDirectory:
         NativeThread(call, "discovery-static").start()
 
 
-def _record(service: str, named: str, namespace: str) -> Record:
-    endpoint, _, key = named.partition("#")
+def _records(service: str, endpoints: list[str], namespace: str) -> list[Record]:
+    """The instances of a service. An address with two keys is two instances, of which calls can reach one."""
+    records = []
+    seen: dict[str, str] = {}
+    for named in endpoints:
+        endpoint, _, key = named.partition("#")
+        is_further = seen.setdefault(endpoint, key) != key
+        records.append(_record(service, endpoint, key, f"-{key[:16]}" if is_further else "", namespace))
+    return records
+
+
+def _record(service: str, endpoint: str, key: str, suffix: str, namespace: str) -> Record:
     return Record(
         service=service,
-        instance=f"static-{service}-{endpoint.removeprefix('tcp://')}"[-255:],
+        instance=f"static-{service}-{endpoint.removeprefix('tcp://')}{suffix}"[-255:],
         namespace=namespace,
         endpoints={"rpc": endpoint},
         public_key=key or None,

@@ -212,6 +212,15 @@ def test_a_written_list_has_keys(cluster, door):
         assert client.add(2, 3) == 5
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_written_list_has_two_keys_of_a_node_while_it_gets_another(cluster, door, is_first):
+    keys = [door[1].hex(), new_node_keys().public.hex()]
+    static = "static:maths=" + ",".join(f"{door[0]}#{key}" for key in (keys if is_first else keys[::-1]))
+
+    with ServiceRpcProxy("maths", {**cluster.node("client", calls="maths"), "DIRECTORY": static}) as client:
+        assert [client.add(number, 3) for number in range(20)] == [number + 3 for number in range(20)]
+
+
 def test_a_fixed_list_without_keys_is_refused_by_a_client_with_keys(cluster, door):
     settings = {**cluster.node("client", calls="*"), "DIRECTORY": f"static:maths={door[0]}"}
 
