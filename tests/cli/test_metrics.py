@@ -2,13 +2,17 @@
 
 import os
 import signal
+import socket
+import threading
 import urllib.request
+from contextlib import ExitStack, closing
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.ports import free_port
 from tests.system.processes import eventually
+from zmqservices.cli import merged_metrics
 from zmqservices.cli.merged_metrics import merged
 
 MATHS = """
@@ -124,3 +128,37 @@ def test_pages_are_merged_metric_by_metric():
         "# TYPE up gauge",
         'up{process="2"} 1.0',
     ]
+
+
+def test_clients_that_never_finish_their_request_are_let_go_and_are_few(monkeypatch):
+    monkeypatch.setattr(merged_metrics, "REQUEST_TIMEOUT", 0.5)
+    monkeypatch.setattr(merged_metrics, "PATIENCE", 0.1)
+    monkeypatch.setattr(merged_metrics, "MOST_CONNECTIONS", 2)
+    port = free_port()
+    metrics = merged_metrics.MergedMetrics(f"127.0.0.1:{port}", 0)
+    metrics.start()
+    try:
+        before = threading.active_count()
+        with ExitStack() as stack:
+            slow = [stack.enter_context(closing(socket.create_connection(("127.0.0.1", port)))) for _ in range(6)]
+            for one in slow:
+                one.sendall(b"GET /metrics HTTP/1.1\r\n")
+                one.setblocking(False)
+            seen = []
+            eventually(lambda: seen.append(threading.active_count()) or all(is_let_go(one) for one in slow))
+
+        assert max(seen) <= before + 2
+        eventually(lambda: page(port))
+    finally:
+        metrics.stop()
+
+
+def is_let_go(raw):
+    """Whether the connection has ended; otherwise another byte is sent over it."""
+    try:
+        raw.send(b"x")
+        return raw.recv(65_536) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

@@ -2,6 +2,7 @@
 
 import urllib.request
 from collections import Counter
+from contextlib import ExitStack, closing
 from types import SimpleNamespace
 
 import gevent
@@ -15,6 +16,7 @@ from tests.web.stage import Web
 from zmqservices import probes
 from zmqservices.events import EventDispatcher, event_handler
 from zmqservices.exceptions import ConfigurationError
+from zmqservices.observability import prometheus
 from zmqservices.observability.prometheus import MEASURES, MetricsServer
 from zmqservices.observability.statistics import MOST_ERRORS, MOST_TYPES, OTHER
 from zmqservices.rpc import RpcProxy, rpc
@@ -266,3 +268,29 @@ def test_a_port_that_is_taken_is_named(metrics):
 
     with pytest.raises(ConfigurationError, match=f"cannot bind METRICS_ADDRESS {address}: Address already in use"):
         MetricsServer(address)
+
+
+def test_a_client_that_never_finishes_its_request_is_let_go_and_others_get_the_page(metrics, monkeypatch):
+    monkeypatch.setattr(prometheus, "REQUEST_TIMEOUT", 0.5)
+
+    with ExitStack() as stack:
+        several = range(prometheus.MOST_CONNECTIONS)
+        slow = [stack.enter_context(closing(socket.create_connection(metrics.address))) for _ in several]
+        for one in slow:
+            one.sendall(b"GET /metrics HTTP/1.1\r\n")
+            one.setblocking(False)
+        # Sooner than a header would be too long.
+        until(lambda: all(is_let_go(one, b"x") for one in slow), 5)
+
+        assert get(metrics)[0] == 200
+
+
+def is_let_go(raw, byte):
+    """Whether the connection has ended; otherwise another byte is sent over it."""
+    try:
+        raw.send(byte)
+        return raw.recv(65_536) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

@@ -6,6 +6,7 @@ Each process serves its page on a UNIX socket, in a folder that the supervisor m
 from __future__ import annotations
 
 import http.client
+import io
 import logging
 import re
 import shutil
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from zmqservices.cli.metrics import address_of
@@ -25,6 +27,12 @@ _log = logging.getLogger(__name__)
 
 #: Seconds in which a process must send its page. The merged page leaves out a process that does not.
 PAGE_TIMEOUT = 2.0
+
+#: The most connections at once, and the seconds in which a client must send its whole request. A connection has one request, and
+#: a thread.
+MOST_CONNECTIONS, REQUEST_TIMEOUT = 16, 10.0
+#: Seconds for which a further connection waits for one of these to end. Meanwhile the server cannot be stopped.
+PATIENCE = 1.0
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -137,14 +145,58 @@ class _Server(ThreadingHTTPServer):
         self.socket.close()
         self.socket = listener
         self.page = page
+        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Called with an accepted connection. Closes it if MOST_CONNECTIONS are open and none of them ends within PATIENCE."""
+        if not self._free.acquire(timeout=PATIENCE):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer one connection. Runs in its thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
         _log.debug("a client of the metrics page disconnected", exc_info=True)
 
 
+class _TimedReader(io.RawIOBase):
+    """Reads from a connection until REQUEST_TIMEOUT seconds have passed in all, however many reads there are."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._end = monotonic() + REQUEST_TIMEOUT
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._end - monotonic()
+        if left <= 0:
+            raise TimeoutError("the request took too long")
+        self._connection.settimeout(left)
+        try:
+            return self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(REQUEST_TIMEOUT)
+
+
 class _Handler(BaseHTTPRequestHandler):
-    timeout = 10.0
+    timeout = REQUEST_TIMEOUT
     server: _Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = io.BufferedReader(_TimedReader(self.connection))
 
     def do_GET(self) -> None:
         is_page = self.path.partition("?")[0] == "/metrics"

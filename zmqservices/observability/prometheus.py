@@ -17,6 +17,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import gevent
 from gevent import pywsgi
 from gevent.pool import Pool
 
@@ -42,6 +43,9 @@ SYSTEM = "zmqservices"
 
 #: The most connections at once, and the seconds after which an idle connection is closed.
 MOST_CONNECTIONS, IDLE_TIMEOUT = 16, 10.0
+#: The seconds for one request and its answer. Without it, a client that sends a byte now and then would keep its connection, and
+#: a few of them would keep everybody else out.
+REQUEST_TIMEOUT = 30.0
 
 #: The measures, which are taken when the page is read: for each, the name and the help of its metric, and the key of its LABELS.
 MEASURES = {
@@ -297,7 +301,7 @@ def _measured() -> Iterator[Metric]:
 
 
 class _Handler(pywsgi.WSGIHandler):
-    """Closes a connection that has been idle for IDLE_TIMEOUT seconds."""
+    """Closes a connection that has been idle for IDLE_TIMEOUT seconds, or whose request takes longer than REQUEST_TIMEOUT."""
 
     def handle(self) -> None:
         self.socket.settimeout(IDLE_TIMEOUT)
@@ -307,7 +311,9 @@ class _Handler(pywsgi.WSGIHandler):
     def handle_one_request(self) -> Any:
         # The next request may have been read together with the last one.
         self._turn.give_way()
-        return super().handle_one_request()
+        with gevent.Timeout(REQUEST_TIMEOUT, False):
+            return super().handle_one_request()
+        return None
 
     def log_error(self, msg: str, *args: object) -> None:
         _log.debug(f"metrics: {msg}", *args)
