@@ -1,6 +1,6 @@
 """Internal: the headers of traces that begin in this process and the ids of spans, made many at a time.
 
-Making one header alone takes several times as long as its share of 256.
+Making one header alone takes several times as long as its share of 64.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from zmqservices.observability.traceparent import new_headers, span_ids
 from zmqservices.utils.forks import ForkHook
 
 #: Traces whose headers are made together, and spans whose ids are.
-MADE_TOGETHER = 256
+MADE_TOGETHER = 64
 
 #: The id that no span may have.
 ZERO = "0" * 16

@@ -31,10 +31,6 @@ from zmqservices.observability.tracing.tracers import Tracers
 from zmqservices.observability.tracing.unsampled_context import UnsampledContext, unsampled_context
 from zmqservices.probes import ExcInfo, guards_itself, ignore
 
-#: Stands for a header that is not there: it has no digit at LAST_DIGIT.
-NO_HEADER = "-" * (LAST_DIGIT + 1)
-
-
 #: The span of a running worker whose trace is sampled, and the token that ends its context.
 OpenSpan: TypeAlias = tuple[Span, Token[Context]]
 
@@ -73,17 +69,16 @@ class WorkerSpans:
         """
         try:
             data = worker_ctx.data
-            header = data.get(TRACEPARENT, NO_HEADER)
             try:
                 # A trace that is not sampled, in few steps. The rest of the header is checked when code asks for the trace. The
                 # context is not detached: the worker's pool throws it away after the job.
-                if header[LAST_DIGIT] == "0":
+                if data[TRACEPARENT][LAST_DIGIT] == "0":
                     here = UnsampledContext()
                     here.data = data
                     attach(here)
                     return
             except (TypeError, LookupError):
-                pass  # It is malformed.
+                pass  # There is no header, or it is malformed.
             self.started_in_full(worker_ctx)
         except BaseException as exc:
             ignore(exc, self, "worker_started")
