@@ -189,12 +189,15 @@ class Merge:
     def _not_plain(self, dirty: set[str], changed: set[str]) -> Iterable[str]:
         """Settles the records that only one connected registry has anything to say about. Returns the other instances.
 
-        With one registry that is nearly every record, and a client that starts has thousands.
+        With one registry that is nearly every record, and a client that starts has thousands. The same holds when the connection
+        to that registry is lost, or there again.
         """
         listing = [(name, one) for name, one in self._replicas.items() if one.entries and name != OWN]
-        if len(listing) != 1 or not listing[0][1].is_connected:
+        if len(listing) != 1:
             return dirty
         ((name, replica),) = listing
+        if not replica.is_connected:
+            return self._not_kept(replica, dirty, changed)
         own, known, withdrawn, entries = self._replicas.get(OWN), self.known, self._withdrawn, replica.entries
         owned = own.entries if own is not None else {}
         others, alone = [], (name,)
@@ -220,11 +223,37 @@ class Merge:
                     else:
                         known[instance] = Known(record, entry.last_contact, entry.suspect, alone, True)
                     changed.add(instance)
+            elif type(entry) is Known and entry.listed_by == alone and _replaces(entry, before) and instance not in changed:
+                known[instance] = entry
+                if entry.suspect is not before.suspect or not before.is_listed:
+                    changed.add(instance)
+                    self.changed_keys.update(keys_of_listed(entry.record))
             elif (
                 before.record is not entry.record or before.suspect is not entry.suspect or before.listed_by != alone
                 or not before.is_listed or instance in changed
             ):  # fmt: skip
                 others.append(instance)
+        return others
+
+    def _not_kept(self, replica: _Replica, dirty: set[str], changed: set[str]) -> Iterable[str]:
+        """Settles the records of a lost registry that stay as they are, because no other registry can say more.
+
+        Returns the other instances.
+        """
+        if self._answers:
+            return dirty
+        own, known, withdrawn, entries = self._replicas.get(OWN), self.known, self._withdrawn, replica.entries
+        owned = own.entries if own is not None else {}
+        others = []
+        for instance in dirty:
+            entry = entries.get(instance)
+            if (
+                entry is None or known.get(instance) is not entry or instance in owned or instance in withdrawn
+                or instance in changed or is_bad(entry.record)
+            ):  # fmt: skip
+                others.append(instance)
+            else:
+                known[instance] = Known(entry.record, entry.last_contact, entry.suspect, ())
         return others
 
     def pass_over(self, instance: str) -> None:
@@ -264,6 +293,15 @@ class Merge:
         self._dirty.update(self.known)
         for replica in self._replicas.values():
             self._dirty.update(replica.entries)
+
+
+def _replaces(entry: Known, before: Known) -> bool:
+    """Whether a registry lists the known version of a record, as of later, and neither is decoded."""
+    new, old = entry.record, before.record
+    return (
+        new is not old and type(new) is PackedRecord and type(old) is PackedRecord and new.rank == old.rank
+        and new.keys == old.keys and entry.last_contact >= before.last_contact and not is_bad(old)
+    )  # fmt: skip
 
 
 def _differ(before: Listed, after: Listed) -> bool:
