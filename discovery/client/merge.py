@@ -246,9 +246,9 @@ class Merge:
         owned = own.entries if own is not None else {}
         others = []
         for instance in dirty:
-            entry = entries.get(instance)
+            entry = known.get(instance)
             if (
-                entry is None or known.get(instance) is not entry or instance in owned or instance in withdrawn
+                entry is None or entries.get(instance) is not entry or instance in owned or instance in withdrawn
                 or instance in changed or is_bad(entry.record)
             ):  # fmt: skip
                 others.append(instance)
