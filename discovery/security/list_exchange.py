@@ -15,11 +15,15 @@ from discovery.exceptions import SecurityError
 from discovery.model import is_number
 from discovery.security.keys import Keys
 from discovery.security.renewal import learn
+from discovery.security.revocations import Revocations
 
 #: The keys of `info` in HELLO and WELCOME: the signed lists, and the number of each authority's list by its public key.
 REVOKED, REVOCATIONS = "revoked", "revocations"
 #: The most lists, and numbers, that one message may have.
 MOST_LISTS = 16
+#: The most bytes of the lists in one message. A node refuses a HELLO or WELCOME of more than 256 KiB. The longest list that an
+#: authority makes has room.
+MOST_SENT = 200 * 1024
 
 
 class ListExchange:
@@ -58,16 +62,23 @@ class ListExchange:
         return bool(self._lacking())
 
     def told(self) -> dict[str, Any]:
-        """The fields of `info` for a message that is sent now: the numbers, and the lists that the other end lacks."""
+        """The fields of `info` for a message that is sent now: the numbers, and lists that the other end lacks.
+
+        While `is_due`, another message must follow.
+        """
         fields: dict[str, Any] = {REVOCATIONS: self.numbers()}
-        lacking = self._lacking()
-        if lacking:
-            fields[REVOKED] = lacking
-            self._held = self.numbers()
+        sent: list[bytes] = []
+        for one in self._lacking():
+            if sum(map(len, sent)) + len(one.signed) <= MOST_SENT and self._held is not None:
+                sent.append(one.signed)
+                self._held[one.authority] = one.number
+        if sent:
+            fields[REVOKED] = sent
         return fields
 
-    def _lacking(self) -> list[bytes]:
+    def _lacking(self) -> list[Revocations]:
         held = self._held
         if held is None:
             return []
-        return [one.signed for key, one in self._keys.trust.revoked.items() if one.signed and one.number > held.get(key, -1)]
+        known = self._keys.trust.revoked.values()
+        return [one for one in known if 0 < len(one.signed) <= MOST_SENT and one.number > held.get(one.authority, -1)]

@@ -9,12 +9,16 @@ from discovery.security.authority import Authority
 from discovery.security.keys import Keys
 from discovery.security.list_exchange import REVOCATIONS, REVOKED, ListExchange
 from discovery.security.renewal import learn, lists_of
+from discovery.security.revocations import MOST_SERIALS, Revocations
+from discovery.security.verdicts import Trust
 from tests.ports import free_port
 from tests.security.stage import Stranger
 from tests.stage import until
 from zmqservices.exceptions import Forbidden, RemoteUnavailable
 from zmqservices.rpc import rpc
 from zmqservices.standalone.rpc import ServiceRpcProxy
+from zmqservices.wire import envelope
+from zmqservices.wire.envelope import LARGEST_CONTROL
 from zmqservices.wire.messages import Error, Hello, Welcome
 
 
@@ -72,6 +76,27 @@ def test_a_list_crosses_a_connection_once_in_either_direction(authority, two):
     assert there.is_due and not here.is_due
     assert here.takes(there.told()) and not here.is_due
     assert not here.takes(there.told())
+
+
+def test_long_lists_cross_in_several_messages_that_a_node_takes(authority, two, tmp_path):
+    """Each is the longest that an authority makes."""
+    (one, other), (here, there) = two.keys, two.ends
+    authorities = [authority, Authority.create(tmp_path / "second"), Authority.create(tmp_path / "third")]
+    for keys in two.keys:
+        keys.trust = Trust(frozenset(made.public_key for made in authorities), {})
+    serials = {f"{number:016x}" for number in range(MOST_SERIALS)}
+    learn(one, [Revocations(made.public_key).with_serials(serials, made._keys).signed for made in authorities])
+    here.takes(there.told())
+
+    messages = 0
+    while here.is_due:
+        message = here.told()
+        assert len(envelope.encode(Welcome(1, 0, "n" * 255, "default", message))) < LARGEST_CONTROL
+        assert there.takes(message)
+        messages += 1
+
+    assert messages == len(authorities)
+    assert sorted(lists_of(other)) == sorted(lists_of(one))
 
 
 def test_after_another_connection_the_numbers_are_told_again(authority, two):

@@ -262,6 +262,9 @@ class Connections:
             elif client.asks_records:
                 info[REVOKED] = lists_of(self._guard.keys)
         self.sender.send(client, envelope.encode(Welcome(MAJOR, MINOR, self._node, self._namespace, info)))
+        if client.lists is not None and client.lists.is_due:
+            # One message has not room for all lists that the client lacks.
+            self._welcome(client)
 
     def keys_changed(self, is_own: bool) -> None:
         """Disconnect clients whose certificates are no longer valid. `is_own`: show the others this node's new certificate."""

@@ -354,8 +354,9 @@ class Peer:
             self._refuse(why)
             self._owner.peer_lost(self)
         elif self.is_up:
-            if is_own or self._lists is not None and self._lists.is_due:
+            if is_own:
                 self.send(self._hello(is_renewal=True))
+            self._send_lists()
         elif self.stage is PeerStage.REFUSED:
             # The reason of the refusal may no longer hold.
             self.stage = PeerStage.GREETING
@@ -428,7 +429,10 @@ class Peer:
             self._lists.takes(welcome.info)
         except SecurityError as exc:
             self._faults.saw(f"node {self.node} at {self.endpoint}", exc)
-        if self._lists.is_due:
+        self._send_lists()
+
+    def _send_lists(self) -> None:
+        while self._lists is not None and self._lists.is_due:
             self.send(self._hello(is_renewal=True))
 
     def judge(self, instance: Instance) -> None:
