@@ -23,6 +23,14 @@ def import_by_turns(folder, worker, workers):
 
 def keep_what_was_collected():
     """Tests and modules stay until the process ends: the garbage collector need not look at them again and again."""
+    keep_what_is_left()
+    gc.enable()
+
+
+def keep_what_is_left():
+    """Collect the garbage of a file of tests, and keep what else it leaves, such as reports and what libraries remember.
+
+    A process has run a hundred files at the end. Each collection of the last ones would go through a million such objects.
+    """
     gc.collect()
     gc.freeze()
-    gc.enable()

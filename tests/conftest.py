@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
-from tests.collecting import import_by_turns, keep_what_was_collected
+from tests.collecting import import_by_turns, keep_what_is_left, keep_what_was_collected
 from tests.costs import LONGEST, SLOW
 from tests.ports import free_port
 from zmqservices import config, probes
@@ -75,12 +75,14 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item):
+def pytest_runtest_teardown(item, nextitem):
     faulthandler.dump_traceback_later(CLEANING_UP, exit=True, file=item.config.stash[STDERR])
     try:
         return (yield)
     finally:
         faulthandler.cancel_dump_traceback_later()
+        if nextitem is not None and nextitem.path != item.path:
+            keep_what_is_left()
 
 
 @pytest.fixture(autouse=True, scope="session")
