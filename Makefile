@@ -5,8 +5,8 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 # Seconds for each decoder that is fuzzed.
 FUZZ_SECONDS ?= 60
-# Processes that run tests side by side, each a file at a time: one more than two cores, since many tests wait.
-PYTEST_WORKERS ?= 3
+# Processes that run tests side by side, each a file at a time: twice two cores, since tests wait for more time than they compute.
+PYTEST_WORKERS ?= 4
 # A process that dies ends the run: a new one in its place would leave what was dealt to the first undone, and wait for ever.
 SIDE_BY_SIDE = -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 # Seconds for which each scenario of the chaos suite makes trouble, and which ones (all of them).
