@@ -428,10 +428,11 @@ def test_a_kill_cuts_all_connections(chat):
 
 
 def test_a_client_that_answers_pings_lives(serve):
-    chat = serve(Chat, WEBSOCKET_PING_INTERVAL=0.02)
+    # A busy machine may take longer than 40 ms to answer. Then a client of shorter intervals is dropped as it should be.
+    chat = serve(Chat, WEBSOCKET_PING_INTERVAL=0.2)
     socket = chat.websocket()
     reading = gevent.spawn(socket.receive)
-    until(lambda: socket.pings > 10)
+    until(lambda: socket.pings > 5)
 
     assert list(server_of(chat).connections) == [socket.id]
     reading.kill()
