@@ -17,8 +17,11 @@ from discovery.model import DEFAULT_TTL, Record
 
 #: The most tombstones of withdrawn records, which keep an older version from being announced by mistake.
 MAX_TOMBSTONES = 1000
-#: Seconds for which a registry that connects is told of a withdrawal: its clients may still have the record.
+#: Seconds for which a registry that connects is told of a withdrawal, at least: its clients may still have the record.
 TOMBSTONE_TTL = 60.0
+#: For a long ttl it is told for this many times the ttl. A client of etcd that connects again renews its leases: if it had
+#: forgotten the withdrawal before the lease ran out, the record would stay listed for as long as the process runs.
+TOMBSTONE_TTLS = 2
 
 
 class LeaseClaims:
@@ -64,6 +67,11 @@ class _Own:
     change: int
     withdrawn_at: float | None = None
 
+    def is_old_tombstone(self, now: float) -> bool:
+        """Whether it was withdrawn so long ago that nobody needs to be told any more."""
+        longest = max(TOMBSTONE_TTL, TOMBSTONE_TTLS * self.record.ttl)
+        return self.withdrawn_at is not None and now - self.withdrawn_at > longest
+
 
 class RecordSigner(Protocol):
     """Signs for this process, in a closed cluster; a `discovery.security.envelopes.Signer`."""
@@ -104,9 +112,7 @@ class Announcements:
 
     def drop_old_tombstones(self, now: float) -> None:
         """Drops the tombstones of records that were withdrawn long ago."""
-        old = [
-            own for own in self._own.values() if own.withdrawn_at and now - own.withdrawn_at > TOMBSTONE_TTL
-        ]
+        old = [own for own in self._own.values() if own.is_old_tombstone(now)]
         for own in old:
             del self._own[own.record.instance]
 

@@ -180,11 +180,13 @@ class EngineAttempt:
                     _log.warning("cannot lock %r at directory %s: %s", lock.name, self._address, exc)
 
     def _release(self) -> None:
-        for lock in self._locks.take_released():
+        for lock in self._locks.released():
             try:
                 self._session.release_lock(lock)
             except EngineRefusal as exc:
                 _log.warning("cannot unlock %r at directory %s: %s", lock.name, self._address, exc)
+            # Only after the answer: a lease may outlive this session, and a lock that is not released would then stay.
+            self._locks.has_answered(lock)
 
     def _extend(self) -> None:
         """Reads the records for all waiting extensions at once."""

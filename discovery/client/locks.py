@@ -92,11 +92,16 @@ class EngineLocks:
         with self._guard:
             return list(self._wanted)
 
-    def take_released(self) -> list[EngineLock]:
-        """The locks that must be released at the server; each is returned once."""
+    def released(self) -> list[EngineLock]:
+        """The locks that must be released at the server."""
         with self._guard:
-            released, self._released = self._released, []
-        return released
+            return list(self._released)
+
+    def has_answered(self, lock: EngineLock) -> None:
+        """The server has answered the release of a lock. If its connection is lost before, the next one releases the lock."""
+        with self._guard:
+            if lock in self._released:
+                self._released.remove(lock)
 
     def release_all(self) -> None:
         """Releases all locks, since the directory stops."""

@@ -70,6 +70,18 @@ def test_a_registry_learns_of_withdrawals_only_if_it_comes_soon_after_them():
     assert announced.messages("a") == []
 
 
+def test_a_withdrawal_is_not_forgotten_before_the_lease_of_the_record_can_have_run_out():
+    announced = Announcements()
+    announced.announce(record(version=2, ttl=100.0))
+    announced.withdraw(record(version=2, ttl=100.0), now=0.0)
+
+    announced.drop_old_tombstones(now=199.0)
+    assert len(announced.messages("a")) == 1
+
+    announced.drop_old_tombstones(now=201.0)
+    assert announced.messages("a") == []
+
+
 def test_only_announced_records_are_renewed():
     announced = Announcements()
     announced.announce(record("one", version=1))

@@ -11,7 +11,7 @@ from discovery.client.engine_connection import EngineConnection
 from discovery.client.engine_session import Contents
 from discovery.client.locks import EngineLocks
 from discovery.client.patience import Patience, goes_on
-from discovery.exceptions import EngineError, EngineOverdueError
+from discovery.exceptions import EngineError, EngineOverdueError, EngineRefusal
 from discovery.native import NativeEvent
 from tests.discovery.stage import AT_LAST
 
@@ -42,15 +42,24 @@ class Session:
     def goes_on(self, overdue):
         return goes_on(overdue, 0.0, 1)
 
+    def take_lock(self, lock, seconds):
+        return None
+
+    def release_lock(self, lock):
+        end = self._ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+
     def close(self):
         self._closed.set()
 
 
 @contextmanager
-def attempted(*ends):
+def attempted(*ends, locks=None):
     """The news of an attempt with such a session, as they come."""
     news, threads = queue.SimpleQueue(), EngineThreads()
-    attempt = EngineAttempt("etcd://h", Session(*ends), None, lambda _, new: news.put(new), threads, EngineLocks(1.0))
+    locks = locks or EngineLocks(1.0)
+    attempt = EngineAttempt("etcd://h", Session(*ends), None, lambda _, new: news.put(new), threads, locks)
     attempt.start()
     try:
         assert isinstance(news.get(timeout=AT_LAST), Contents)
@@ -78,6 +87,18 @@ def test_any_other_error_ends_a_session():
     error = EngineError("h answered: no")
     with attempted(error) as new:
         assert new() is error
+
+
+@pytest.mark.parametrize(("answer", "remain"), [(EngineError("h is gone"), 2), (EngineRefusal("h forbids it"), 0), (None, 0)])
+def test_a_lock_whose_release_is_cut_off_is_released_by_the_next_session(answer, remain):
+    locks = EngineLocks(1.0)
+    for name in ("a", "b"):
+        locks.new("default", name).release()
+
+    with attempted(answer, None, [], locks=locks) as new:
+        new()
+
+    assert len(locks.released()) == remain
 
 
 class Listener:
