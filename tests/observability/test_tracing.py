@@ -468,6 +468,40 @@ def test_any_sampler_is_asked_and_obeyed(follows, serve, connect):
         assert (flags, sampler.asked) == ([0, 0, 0, 0], 8)
 
 
+class Seeing(Sampler):
+    """A sampler of an application's own: it samples everything, and returns no attributes."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def should_sample(self, parent_context, trace_id, name, kind=None, attributes=None, links=None, trace_state=None):
+        self.seen[name, kind] = dict(attributes or {}), list(links or ())
+        return SamplingResult(Decision.RECORD_AND_SAMPLE)
+
+    def get_description(self):
+        return "Seeing"
+
+
+def test_a_sampler_of_the_application_sees_the_attributes_and_the_links_of_each_span(serve, connect):
+    sampler = Seeing()
+    provider = TracerProvider(sampler=sampler)
+    serve(Orders)
+    serve(Products)
+    tracing = Tracing(provider)
+    spans = Spans(tracing)
+    with attached(tracing):
+        connect().orders.place(1)
+        (handled,) = spans.named("process orders")
+
+    for kind in (SpanKind.CLIENT, SpanKind.SERVER):
+        assert sampler.seen["orders/place", kind][0]["rpc.method"] == "orders/place"
+    assert sampler.seen["send orders", SpanKind.PRODUCER][0]["messaging.destination.name"] == "orders:placed"
+    attributes, links = sampler.seen["process orders", SpanKind.CONSUMER]
+    assert attributes["messaging.destination.name"] == "orders:placed"
+    assert [link.context for link in links] == [link.context for link in handled.links] != []
+    assert attributes.items() <= dict(handled.attributes).items()
+
+
 class Shop:
     """Opens spans of its own, and calls others, as applications do."""
 

@@ -55,11 +55,10 @@ class CallSpans:
         span = self._tracers.light(CLIENT, parent, headers, _of_call, call)
         if span is None:
             name, known = _of_call(call)
-            span = self._tracers.current().start_span(name, parent, CLIENT)
+            span = self._tracers.start(self._tracers.current(), name, parent, CLIENT, known)
             inject(headers, set_span_in_context(span, parent))
             if not span.is_recording():
                 return
-            span.set_attributes(known)
         self.open[call] = span
 
     def ended(self, call: OutgoingCall) -> None:

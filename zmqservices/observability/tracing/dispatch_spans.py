@@ -35,10 +35,8 @@ class DispatchSpans:
             name, known = f"send {source}", of_event(source, type, "send")
             span = self._tracers.light(SpanKind.PRODUCER, parent, headers, lambda: (name, known))
             if span is None:
-                span = self._tracers.current().start_span(name, parent, SpanKind.PRODUCER)
+                span = self._tracers.start(self._tracers.current(), name, parent, SpanKind.PRODUCER, known)
                 inject(headers, set_span_in_context(span, parent))
-                if span.is_recording():
-                    span.set_attributes(known)
         here = getcurrent()
         begun = self._open.get(here)
         if begun is None:

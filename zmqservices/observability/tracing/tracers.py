@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +14,7 @@ from zmqservices.observability.tracing.library import (
     TRACER,
     Context,
     InstrumentationScope,
+    Link,
     ParentBased,
     Resource,
     SdkTracer,
@@ -97,6 +99,16 @@ class Tracers:
         """The tracer of the service whose worker runs here."""
         found = get_current().get(TRACER)
         return found if isinstance(found, Tracer) else self._by_service[""]
+
+    def start(
+        self, tracer: Tracer, name: str, parent: Context, kind: SpanKind, known: Mapping[str, Any],
+        links: list[Link] | None = None,
+    ) -> Span:
+        """Begin a span of the SDK. A sampler that is asked about it sees its attributes and its links."""
+        span = tracer.start_span(name, parent, kind, known if self.sampling.bound is None else None, links)
+        if span.is_recording():
+            span.set_attributes(known)  # A sampler need not return those that it was given.
+        return span
 
     def light(
         self, kind: SpanKind, parent: Context, headers: dict[str, Any], describe: Describe, *about: object

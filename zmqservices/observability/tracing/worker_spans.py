@@ -146,10 +146,7 @@ class WorkerSpans:
             sent = get_current_span(parent).get_span_context()
             links = [Link(sent)] if sent.is_valid else None
         name, known = of_worker(worker_ctx, of, names_service=not self._tracers.is_own)
-        span = tracer.start_span(name, parent, kind, links=links)
-        if span.is_recording():
-            span.set_attributes(known)
-        return span
+        return self._tracers.start(tracer, name, parent, kind, known, links)
 
     def ended(self, worker_ctx: Any, exc_info: ExcInfo | None) -> None:
         """End the span of this worker."""
