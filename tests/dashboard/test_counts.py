@@ -4,6 +4,7 @@ import pytest
 
 from tests.dashboard.stage import answer, group, method, row
 from zmqservices.dashboard.counts import SPAN, Counted, Flow, Window, counted
+from zmqservices.observability.histogram import Histogram
 
 PLACE = ("method", "orders", "o1", "rpc", "place", "", "")
 
@@ -106,3 +107,21 @@ def test_an_answer_of_another_form_changes_nothing(broken):
         made.take({**orders(102.0, 7), **broken})
 
     assert (made.seconds, made.recent()[PLACE].count) == (1.0, 1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99, 1.0])
+@pytest.mark.parametrize("durations", [[], [0.01], [0.001] * 99 + [5.0], [1e-9, 1e-6, 0.1, 1000.0], [2000.0]])
+def test_a_quantile_is_that_of_a_histogram(durations, share):
+    histogram = Histogram()
+    for seconds in durations:
+        histogram.observe(seconds)
+
+    assert Counted.read(row(durations)).quantile(share) == histogram.quantile(share)
+
+
+def test_recent_counts_are_those_of_the_last_answer_however_often_they_are_asked_for():
+    window = Window()
+    for at, count in ((100.0, 1), (101.0, 3), (102.0, 6)):
+        window.take(answer(at, [("orders", "o1", [method([0.01] * count)])]))
+        counts = [sum(one.count for one in window.recent().values()) for _ in range(2)]
+        assert counts == [count - 1 if count > 1 else 0] * 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from zmqservices.observability.histogram import BOUNDS, Histogram
+from zmqservices.observability.histogram import BOUNDS, middle
 from zmqservices.observability.recent import Recent
 
 #: The key of a count: its kind, and names within the kind. See `counted`.
@@ -68,10 +68,13 @@ class Counted:
 
     def quantile(self, share: float) -> float | None:
         """The seconds that `share` (0 to 1) of all did not exceed; None without any."""
-        histogram = Histogram()
-        for index, count in self.buckets.items():
-            histogram.counts[index] = count
-        return histogram.quantile(share)
+        # Few buckets are used, so this takes a tenth of the time of `Histogram.quantile`.
+        wanted, seen = share * sum(self.buckets.values()), 0
+        for index in sorted(self.buckets):
+            seen += self.buckets[index]
+            if seen and seen >= wanted:
+                return middle(index)
+        return None
 
 
 def _index(text: str) -> int:
@@ -128,10 +131,13 @@ class Window(Recent[dict[Key, Counted]]):
 
     def __init__(self) -> None:
         super().__init__(SPAN)
+        #: The result of `recent`, until the next answer: pictures are made more often than one node answers.
+        self._recent: dict[Key, Counted] | None = None
 
     def take(self, answer: Mapping[str, Any]) -> None:
         """Add an answer to `stats`. Raises what `counted` raises, and is unchanged then."""
         self.add(answer, counted(answer))
+        self._recent = None
 
     def total(self) -> dict[Key, Counted]:
         """Everything since the node began to count."""
@@ -141,9 +147,11 @@ class Window(Recent[dict[Key, Counted]]):
         """The counts within the window; empty until there are two answers."""
         if len(self) < 2:
             return {}
-        older = self.oldest
-        recent = ((key, newer.since(older.get(key))) for key, newer in self.newest.items())
-        return {key: one for key, one in recent if one.count}
+        if self._recent is None:
+            older = self.oldest
+            recent = ((key, newer.since(older.get(key))) for key, newer in self.newest.items())
+            self._recent = {key: one for key, one in recent if one.count}
+        return self._recent
 
 
 class Flow:

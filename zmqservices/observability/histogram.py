@@ -23,6 +23,13 @@ EXPORTED = (
 _EXPORTED_AT = tuple(BOUNDS.index(bound) for bound in EXPORTED)
 
 
+def middle(index: int) -> float:
+    """The duration in seconds that stands for all in a bucket."""
+    upper = BOUNDS[min(index, len(BOUNDS) - 1)]
+    lower = BOUNDS[index - 1] if 0 < index < len(BOUNDS) else upper
+    return float((lower * upper) ** 0.5)
+
+
 class Histogram:
     """Counts durations in seconds."""
 
@@ -61,9 +68,7 @@ class Histogram:
         wanted = share * self.count
         for index, seen in enumerate(accumulate(self.counts)):
             if seen and seen >= wanted:
-                upper = BOUNDS[min(index, len(BOUNDS) - 1)]
-                lower = BOUNDS[index - 1] if 0 < index < len(BOUNDS) else upper
-                return float((lower * upper) ** 0.5)
+                return middle(index)
         return None
 
     def exported(self) -> list[tuple[float, int]]:
