@@ -10,7 +10,7 @@ from tests.stage import until
 from tests.web.stage import read_all
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.web import protocol, reading
-from zmqservices.web.guard import Guard, Pace
+from zmqservices.web.guard import Guard, RateLimit
 from zmqservices.web.handlers import http
 
 
@@ -201,7 +201,7 @@ def test_refused_requests_are_a_line_a_minute_that_names_a_client(serve, caplog,
 
 def test_refused_requests_do_not_fill_the_access_log(serve, caplog, monkeypatch):
     caplog.set_level(logging.INFO, "zmqservices.web.access")
-    monkeypatch.setattr(protocol, "_refusals_logged", Pace(3))
+    monkeypatch.setattr(protocol, "_refusals_logged", RateLimit(3))
     monkeypatch.setattr(protocol, "monotonic", lambda: 7.0)
     web = serve(Echo)
 

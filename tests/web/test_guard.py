@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from zmqservices.web.guard import Guard, Pace
+from zmqservices.web.guard import Guard, RateLimit
 
 
 @pytest.fixture
@@ -43,6 +43,6 @@ def test_a_log_entry_is_one_line_of_bounded_length(guard, caplog, exc, told):
 
 
 def test_so_many_things_are_allowed_in_each_second():
-    pace = Pace(2)
+    pace = RateLimit(2)
 
     assert [pace.allows(now) for now in (0.0, 0.5, 0.9, 1.0, 1.9, 1.9)] == [True, True, False, True, True, False]

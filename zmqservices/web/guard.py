@@ -16,7 +16,7 @@ INTERVAL = 60.0
 LONGEST = 300
 
 
-class Pace:
+class RateLimit:
     """At most `most` things in a second. The second begins with the first of them."""
 
     __slots__ = ("_began", "_count", "_most")

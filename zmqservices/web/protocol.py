@@ -33,7 +33,7 @@ from zmqservices.web import reading
 from zmqservices.web.answering import PIECE, AnswerHandler
 from zmqservices.web.environ import fill_environ
 from zmqservices.web.framing import MAX_REQUEST_LINE, BadFraming, RequestHead, cut, read_head
-from zmqservices.web.guard import Guard, Pace
+from zmqservices.web.guard import Guard, RateLimit
 from zmqservices.web.listening import Server
 from zmqservices.web.reading import CONTINUE, RequestBody, SocketReader, header_lines
 from zmqservices.web.refusals import refusal, text_of_http
@@ -52,7 +52,7 @@ HANDLER = "zmqservices.web.handler"
 _refused = Guard(_log, "refused a malformed request")
 _crowded = Guard(_log, "turned a connection away", logging.WARNING)
 _broken = Guard(_log, "a connection broke", logging.ERROR)
-_refusals_logged = Pace(REFUSALS_LOGGED)
+_refusals_logged = RateLimit(REFUSALS_LOGGED)
 
 
 class BodyBroken(Exception):

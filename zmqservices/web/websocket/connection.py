@@ -11,7 +11,7 @@ from typing import Any
 
 from gevent.event import Event
 
-from zmqservices.web.guard import Pace
+from zmqservices.web.guard import RateLimit
 from zmqservices.web.websocket import messages
 from zmqservices.web.websocket.transport import GOING_AWAY, WebSocketTransport
 
@@ -43,7 +43,7 @@ class Connection:
         self._has_room.set()
         self._goodbye: str | None = None
         #: The messages that were no calls.
-        self.faults = Pace(MOST_FAULTS)
+        self.faults = RateLimit(MOST_FAULTS)
 
     @property
     def socket_id(self) -> str:
