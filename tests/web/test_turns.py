@@ -4,6 +4,7 @@ from collections import Counter
 
 import gevent
 import pytest
+from gevent.socket import socket as Socket
 
 from tests.stage import until
 from tests.system.hostile_messages import web_frame
@@ -86,6 +87,16 @@ def test_a_body_of_tiny_chunks_is_read_a_piece_a_turn(web, calls):
 
     # What a buffered reader asks the socket for at a time.
     assert max(chunks.values()) <= 8192 / 6 + 2
+
+
+def test_what_follows_a_refused_request_is_discarded_a_piece_a_turn(web, calls, monkeypatch):
+    monkeypatch.setattr(protocol, "PIECE", 10)
+    discarded = calls(Socket, "recv")
+
+    web.raw(b"nothing\r\n\r\n" + b"x" * 100_000)
+    until(lambda: discarded.total() >= MANY)
+
+    assert max(discarded.values()) <= 2
 
 
 @pytest.mark.parametrize("opcode", [1, 9], ids=["messages", "pings"])

@@ -223,7 +223,7 @@ class HttpOnlyProtocol(AnswerHandler):
         with Timeout(reading.LINGER, False):
             self.socket.shutdown(socket.SHUT_WR)
             while self.socket.recv(PIECE):
-                pass
+                self.turn.give_way()
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
