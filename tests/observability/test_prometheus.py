@@ -242,6 +242,23 @@ def test_requests_that_arrive_together_are_answered_one_a_turn(metrics, monkeypa
     assert max(answered.values()) <= 2
 
 
+def test_a_body_without_end_is_read_a_piece_a_turn_and_then_its_client_is_let_go(metrics, monkeypatch, capfd):
+    monkeypatch.setattr(turns, "LONGEST_TURN", 0.0)
+    monkeypatch.setattr(prometheus, "REQUEST_TIMEOUT", 0.5)
+    pieces = Counter()
+    read = prometheus._Reader.readinto
+    count = lambda self, buffer: pieces.update([gevent.get_hub().loop.iteration]) or read(self, buffer)  # noqa: E731
+    monkeypatch.setattr(prometheus._Reader, "readinto", count)
+
+    with socket.create_connection(metrics.address) as raw:
+        raw.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n" + b"x" * 1_000_000)
+        while raw.recv(65_536):
+            pass
+
+    assert max(pieces.values()) <= 2
+    assert "Timeout" not in capfd.readouterr().err
+
+
 def test_what_has_stopped_counting_listens_to_nothing():
     server = MetricsServer("127.0.0.1:0")
     server.start()

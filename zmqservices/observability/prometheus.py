@@ -13,13 +13,16 @@ in seconds is `rpc_server_call_duration_seconds`), where there are conventions. 
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterable, Iterator
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent import pywsgi
 from gevent.pool import Pool
+from gevent.socket import socket as Socket
 
 from zmqservices import probes
 from zmqservices.observability.binding import bind
@@ -33,6 +36,9 @@ try:
     from prometheus_client.registry import Collector
 except ImportError as error:
     raise ImportError("prometheus-client is not installed; `pip install zmqservices[prometheus]` brings it") from error
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 __all__ = ["MetricsServer", "ServiceCollector"]
 
@@ -300,12 +306,32 @@ def _measured() -> Iterator[Metric]:
         yield family
 
 
+class _Reader(io.RawIOBase):
+    """The bytes of a client. Others have their turn while it sends without a pause, and so do time limits."""
+
+    def __init__(self, sock: Socket, turn: Turn) -> None:
+        super().__init__()
+        self._socket = sock
+        self._turn = turn
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        self._turn.give_way()
+        received: int = self._socket.recv_into(buffer)
+        return received
+
+
 class _Handler(pywsgi.WSGIHandler):
     """Closes a connection that has been idle for IDLE_TIMEOUT seconds, or whose request takes longer than REQUEST_TIMEOUT."""
 
+    def __init__(self, sock: Socket, address: object, server: pywsgi.WSGIServer) -> None:
+        self._turn = Turn()
+        super().__init__(sock, address, server, io.BufferedReader(_Reader(sock, self._turn)))
+
     def handle(self) -> None:
         self.socket.settimeout(IDLE_TIMEOUT)
-        self._turn = Turn()
         super().handle()
 
     def handle_one_request(self) -> Any:
@@ -314,6 +340,12 @@ class _Handler(pywsgi.WSGIHandler):
         with gevent.Timeout(REQUEST_TIMEOUT, False):
             return super().handle_one_request()
         return None
+
+    def handle_error(self, t: type[BaseException], v: BaseException, tb: TracebackType | None) -> None:
+        if issubclass(t, (gevent.Timeout, TimeoutError, ConnectionError)):
+            self.close_connection = True  # The client is too slow, or gone.
+        else:
+            super().handle_error(t, v, tb)
 
     def log_error(self, msg: str, *args: object) -> None:
         _log.debug(f"metrics: {msg}", *args)
