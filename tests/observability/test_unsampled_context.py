@@ -3,15 +3,16 @@
 import gc
 import weakref
 from contextvars import copy_context
+from types import SimpleNamespace
 
 import pytest
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import DEFAULT_ON
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan
 
 from zmqservices.observability.traceparent import is_unsampled
-from zmqservices.observability.tracing import new_traces
+from zmqservices.observability.tracing import new_traces, propagation
 from zmqservices.observability.tracing.library import SPAN, attach
 from zmqservices.observability.tracing.new_traces import MADE_TOGETHER, NewTraces
 from zmqservices.observability.tracing.propagation import Sampling
@@ -105,6 +106,26 @@ def test_calls_of_other_clients_inside_a_worker_carry_its_trace_and_its_baggage(
 
     assert parent is None
     assert headers == {"traceparent": HEADER, "baggage": own.get("baggage", "customer=7")}
+
+
+def test_ids_of_sampled_traces_are_as_random_as_their_share_allows(monkeypatch):
+    sampling = Sampling(ParentBased(TraceIdRatioBased(0.75)).get_description())
+    ids = []
+
+    for eighth in range(8):
+        monkeypatch.setattr(propagation, "getrandbits", lambda count, eighth=eighth: eighth << count - 3)
+        ids.append(int(sampling.begun_header()[19:35], 16) / 2**64)
+
+    assert ids == [0.75 * eighth / 8 for eighth in range(8)]
+
+
+@pytest.mark.parametrize("fields", [set(), {"baggage"}, {"b3"}])
+def test_no_header_is_written_by_hand_if_the_application_sends_traces_otherwise_or_not_at_all(fields, monkeypatch):
+    monkeypatch.setattr(propagation, "get_global_textmap", lambda: SimpleNamespace(fields=fields))
+
+    sampling = Sampling(DEFAULT_ON.get_description())
+
+    assert (sampling.is_plain, sampling.reads, sampling.bound, sampling.new) == (False, False, None, None)
 
 
 def test_headers_of_new_traces_differ():

@@ -37,7 +37,7 @@ class Sampling:
 
     def __init__(self, description: str) -> None:
         #: Whether traces travel in W3C's headers alone, so that one can be written and read without the library.
-        self.is_plain = get_global_textmap().fields <= W3C_HEADERS
+        self.is_plain = {TRACEPARENT} <= get_global_textmap().fields <= W3C_HEADERS
         #: Whether a trace that its first process does not sample is not sampled here either.
         self.follows = "remoteParentNotSampled:AlwaysOffSampler" in description
         #: Whether it is enough to read the header of a trace that is not sampled.
@@ -77,7 +77,7 @@ class Sampling:
 
     def begun_header(self) -> str:
         """The header of the first span of a sampled trace."""
-        bits = getrandbits(64) % (self.bound or 1)
+        bits = getrandbits(64) * (self.bound or 0) >> 64
         return sampled(getrandbits(64) << 64 | bits, new_span_id())
 
     @staticmethod
