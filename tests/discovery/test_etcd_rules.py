@@ -38,6 +38,14 @@ def test_many_operations_become_several_transactions_in_order(monkeypatch):
     assert second == bytes.fromhex("1208" "1206" "0a0163" "120133")
 
 
+def test_large_operations_become_several_transactions(monkeypatch):
+    monkeypatch.setattr(writes, "LONGEST", 40)
+
+    assert len(list(transactions([put("a", b"x" * 10, 9)] * 3))) == 2
+    assert len(list(transactions([put("a", b"x" * 50, 9)] * 3))) == 3
+    assert list(transactions([])) == []
+
+
 def test_a_value_is_put_only_if_the_key_has_not_changed_since():
     condition, operation, otherwise = "1002" "1a016b" "3007", "1206" "0a016b" "120176", "0a03" "0a016b"
 

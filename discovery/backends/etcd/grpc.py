@@ -3,12 +3,14 @@
 Internal. h2 keeps the state of HTTP/2. Sources of the rules: "gRPC over HTTP2" in the documents of gRPC.
 
 Rule 1: one thread reads, in `receive`; any thread may `send`.
-Rule 2: what counts is the silence of the server. A long answer that comes slowly is not given up.
+Rule 2: what counts is the silence of the server about the call. A long answer that comes slowly is not given up. A server that
+only keeps the connection alive is.
 """
 
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +24,8 @@ from discovery.native import native_lock
 ALPN = "h2"
 #: Bytes that the server may send before this process has to confirm any: more than most answers have.
 WINDOW = 4 * 1024 * 1024
+#: Calls that have ended which h2 remembers, for frames that come late. By default it keeps 65,536, which take 10 MB.
+REMEMBERED = 100
 #: The first bytes of a server: a frame of less than 64 KiB, of kind SETTINGS. None is any byte.
 _SETTINGS = (0, None, None, 4)
 
@@ -66,7 +70,8 @@ class GrpcConnection:
         self.status, self.text = 0, ""
         self._stream = EngineStream(server, context, seconds, opened)
         self.name = self._stream.name
-        self._http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+        connection = type("_Connection", (h2.connection.H2Connection,), {"MAX_CLOSED_STREAMS": REMEMBERED})
+        self._http: Any = connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
         codes = h2.settings.SettingCodes
         self._http.local_settings = h2.settings.Settings(
             client=True, initial_values={codes.INITIAL_WINDOW_SIZE: WINDOW, codes.ENABLE_PUSH: 0}
@@ -109,14 +114,24 @@ class GrpcConnection:
             self._send()
 
     def receive(self, seconds: float | None) -> list[bytes]:
-        """Waits for bytes, at most `seconds` (None: for ever), and returns the messages that are complete with them.
+        """Waits for bytes of the call, at most `seconds` (None: for ever), and returns the messages that are complete with them.
 
-        EngineOverdueError when nothing comes, EngineError when the connection is over.
+        EngineOverdueError when none come, EngineError when the connection is over.
         """
+        until = None if seconds is None else time.monotonic() + seconds
         try:
-            data = self._stream.recv(seconds)
+            while not self._receive(until):
+                pass
         except TimeoutError as exc:
             raise EngineOverdueError(f"{self.name} did not answer within {seconds:g} s") from exc
+        return self._whole()
+
+    def _receive(self, until: float | None) -> bool:
+        """Waits for bytes, and returns whether some of them are about the call. TimeoutError when the time is over."""
+        rest = None if until is None else until - time.monotonic()
+        if rest is not None and rest <= 0:
+            raise TimeoutError
+        data = self._stream.recv(rest)
         if not data:
             raise EngineError(f"{self.name} closed the connection{'' if self._head else self._hint}")
         if len(self._head) < len(_SETTINGS):
@@ -125,10 +140,10 @@ class GrpcConnection:
             if not all(expected in (None, byte) for expected, byte in zip(_SETTINGS, self._head, strict=False)):
                 raise EngineError(f"{self.name} does not speak HTTP/2, as etcd's port for clients does{self._hint}")
         with self._guard, self._as_engine_error("does not speak gRPC as etcd does"):
-            for event in self._http.receive_data(data):
-                self._take(event)
+            events = self._http.receive_data(data)
+            is_about_call = [self._take(event) for event in events]
             self._send()
-        return self._whole()
+        return any(is_about_call)
 
     def close(self) -> None:
         """Closes the connection. Called by the thread that reads."""
@@ -152,8 +167,11 @@ class GrpcConnection:
             del self._unsent[:size]
         self._stream.send(self._http.data_to_send())
 
-    def _take(self, event: object) -> None:
+    def _take(self, event: Any) -> bool:
+        """Returns whether the event is about the present call."""
         events = self._events
+        if getattr(event, "stream_id", self._id) not in (self._id, 0):
+            return False  # The end of an earlier call, which had its answer.
         match event:
             case events.DataReceived():
                 self._received += event.data
@@ -162,8 +180,15 @@ class GrpcConnection:
                 self._check(dict(event.headers))
             case events.StreamEnded():
                 self.is_over = True
+                # A server may answer before it has read the whole request, and needs no more of it then.
+                self._unsent.clear()
             case events.StreamReset() | events.ConnectionTerminated():
-                raise EngineError(f"{self.name} ended {self._call} with error {event.error_code!s:.100} of HTTP/2")
+                # After a complete answer, a server may end the rest of a request so (RFC 9113, 8.1).
+                if not self.is_over:
+                    raise EngineError(f"{self.name} ended {self._call} with error {event.error_code!s:.100} of HTTP/2")
+            case _:
+                return False
+        return True
 
     def _check(self, headers: dict[str, str]) -> None:
         status = headers.get(":status", "200")

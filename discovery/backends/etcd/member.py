@@ -23,6 +23,8 @@ LONGEST_ANSWER = protocol.MAX_HELD
 INVALID, NOT_FOUND, DENIED, UNAUTHENTICATED = 3, 5, 7, 16
 #: The beginnings of etcd's own texts if it is too busy, or has no quorum.
 _BUSY = ("request timed out", "too many requests")
+#: The beginnings of etcd's texts about a missing token, and one from before the last change of its users, which have other codes.
+_OLD_TOKEN = ("user name is empty", "revision of auth store is old")
 _AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
 
 
@@ -62,7 +64,8 @@ class EtcdMember:
             if "not enabled" in str(exc):
                 return  # This etcd has no users and lets everybody in.
             raise EngineError(f"{self.name} refused user {self._url.user!r} or the password: {exc}") from exc
-        self.token = raw(dict(fields(answer)).get(2, b"")).decode()
+        with self.errors():
+            self.token = raw(dict(fields(answer)).get(2, b"")).decode()
 
     def ask(self, path: str, message: bytes) -> bytes:
         """The answer to a request that may be made twice.
@@ -72,8 +75,9 @@ class EtcdMember:
         try:
             return self._call(path, message)
         except EtcdFailure as exc:
-            if exc.code == UNAUTHENTICATED and self._url.user:
-                # Tokens expire after some minutes.
+            if self._url.user and (exc.code == UNAUTHENTICATED or str(exc).startswith(_OLD_TOKEN)):
+                # Tokens expire after some minutes. Those of kind "jwt" also end with each change of a user or a role, and no token
+                # was needed if users were switched on only now.
                 self.log_in()
                 with self.errors():
                     return self._call(path, message)
@@ -143,11 +147,13 @@ class EtcdMember:
         silence, heard = 0.0, time.monotonic()
         while not grpc.is_over:
             found += grpc.receive(self._patience.seconds)
+            if len(found) > 1:
+                break
             now = time.monotonic()
             silence, heard = max(silence, now - heard), now
         self._patience.was_answered(silence)
         if grpc.status:
             raise EtcdFailure(grpc.status, grpc.text)
-        if len(found) != 1:
+        if len(found) != 1 or not grpc.is_over:
             raise EngineError(f"{self.name} does not speak gRPC as etcd does: {len(found)} messages")
         return found[0]

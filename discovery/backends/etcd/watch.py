@@ -59,9 +59,9 @@ class WatchConnection:
                 except ValueError as exc:
                     raise EngineError(f"{self._grpc.name} sent no answer of a watch: {exc}") from exc
                 yield answer
+                seconds = None
             if self._grpc.is_over:
                 raise EngineError(f"{self._grpc.name} ended the watch: {self._grpc.text or 'it said no more'}")
-            seconds = None
 
     def close(self) -> None:
         """Closes the connection. Called by the thread that reads."""

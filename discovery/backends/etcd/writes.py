@@ -20,6 +20,8 @@ GRANT, KEEP_ALIVE = "/etcdserverpb.Lease/LeaseGrant", "/etcdserverpb.Lease/Lease
 TIME_TO_LIVE = "/etcdserverpb.Lease/LeaseTimeToLive"
 #: The most operations in one transaction; etcd allows 128 by default.
 OPERATIONS = 100
+#: The most bytes of a transaction of several operations; etcd allows 1.5 MB for a request by default.
+LONGEST = 1024 * 1024
 #: What a condition is about, and the number of the field that has the compared value.
 _CREATED, _CHANGED, _VALUE = (1, 5), (2, 6), (3, 7)
 
@@ -48,8 +50,16 @@ def delete(key: bytes) -> bytes:
 
 def transactions(operations: list[bytes]) -> Iterable[bytes]:
     """Transactions that carry out all of these operations, in their order."""
-    for start in range(0, len(operations), OPERATIONS):
-        yield b"".join(field(2, operation) for operation in operations[start : start + OPERATIONS])
+    some: list[bytes] = []
+    size = 0
+    for operation in operations:
+        if some and (len(some) == OPERATIONS or size + len(operation) > LONGEST):
+            yield b"".join(field(2, one) for one in some)
+            some, size = [], 0
+        some.append(operation)
+        size += len(operation)
+    if some:
+        yield b"".join(field(2, one) for one in some)
 
 
 def put_if_unchanged(key: str, value: bytes, revision: int) -> bytes:
