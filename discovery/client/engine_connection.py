@@ -11,7 +11,7 @@ from typing import Any
 import zmq
 
 from discovery import protocol
-from discovery.client.connection import CONNECTING, UP, WAITING, DirectoryConnection, DirectoryListener, Post
+from discovery.client.connection import CONNECTING, UP, WAITING, DirectoryConnection, DirectoryListener, Post, pause_after
 from discovery.client.engine_attempt import EngineAttempt, EngineThreads, Extended, News
 from discovery.client.engine_session import Contents, EngineSession
 from discovery.client.locks import EngineLocks
@@ -28,6 +28,9 @@ NEVER = float("inf")
 #: Seconds of warm-up after an engine has lost its data. Instances need this long to announce themselves again; until then
 #: a record that the engine does not list is kept.
 WARM_UP = 10.0
+#: Seconds after which a session counts as a success. One that fails earlier will probably fail again, for instance because the
+#: engine has no space for a record, and each session reads everything. So the pauses grow as if it had not come up.
+STEADY = 10.0
 
 
 class EngineConnection(DirectoryConnection):
@@ -55,6 +58,9 @@ class EngineConnection(DirectoryConnection):
         self._attempt: EngineAttempt | None = None
         self._warm_at = NEVER
         self._has_warned = False
+        self._up_at = 0.0
+        #: How many sessions in a row have failed soon after they had come up.
+        self._short = 0
 
     def open(self, now: float) -> None:
         """Begins an attempt. Called once `retry_at` has come."""
@@ -121,6 +127,9 @@ class EngineConnection(DirectoryConnection):
             if self._attempt is not None and self._attempt.has_records:
                 # Their leases must not run out meanwhile.
                 rest = min(rest, self._longest_pause)
+            if self.state == UP:
+                self._short = self._short + 1 if now - self._up_at < STEADY else 0
+                rest = max(rest, pause_after(self._short, self._longest_pause) if self._short else 0.0)
             self.close(now, str(news), rest)
             return
         self.last_contact = now
@@ -160,6 +169,7 @@ class EngineConnection(DirectoryConnection):
         self.boot_id = contents.cluster
         self.asked = self.answered = contents.interest
         self.state = UP
+        self._up_at = now
         self.error = None
         self.failures = 0
         self._has_warned = False

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from discovery.client.connection import WAITING
+from discovery.client.connection import FIRST_PAUSE, WAITING
 from discovery.client.engine_attempt import EngineAttempt, EngineThreads
 from discovery.client.engine_connection import EngineConnection
 from discovery.client.engine_session import Contents
@@ -104,6 +104,9 @@ def test_a_lock_whose_release_is_cut_off_is_released_by_the_next_session(answer,
 class Listener:
     interest = None
 
+    def on_up(self, connection, parts, now):
+        pass
+
     def on_down(self, connection, now):
         pass
 
@@ -119,3 +122,16 @@ def test_after_an_overdue_answer_a_client_pauses_for_a_part_of_its_patience(erro
 
     assert connection.state == WAITING
     assert connection.retry_at == 100.0 + least
+
+
+def test_the_pauses_grow_while_sessions_fail_soon_after_they_have_come_up():
+    connection = EngineConnection("etcd://h", None, Listener(), 5.0, None, EngineThreads(), EngineLocks(1.0), None, Patience(3.0))
+
+    def pause_after_session(seconds):
+        connection._take(Contents("cluster", [], []), 100.0)
+        connection._take(EngineError("h answered: mvcc: database space exceeded"), 100.0 + seconds)
+        return connection.retry_at - 100.0 - seconds
+
+    pauses = [pause_after_session(0.1) for _ in range(7)]
+    assert pauses[0] <= 0.6 < 0.8 <= min(pauses[3:]) and max(pauses) <= 5.0 + FIRST_PAUSE
+    assert pause_after_session(60.0) <= FIRST_PAUSE

@@ -76,8 +76,8 @@ class EtcdMember:
             return self._call(path, message)
         except EtcdFailure as exc:
             if self._url.user and (exc.code == UNAUTHENTICATED or str(exc).startswith(_OLD_TOKEN)):
-                # Tokens expire after some minutes. Those of kind "jwt" also end with each change of a user or a role, and no token
-                # was needed if users were switched on only now.
+                # Tokens expire after some minutes. Those of kind "jwt" also end with each change of a user or a role. There is no
+                # token yet if users were switched on only now.
                 self.log_in()
                 with self.errors():
                     return self._call(path, message)
