@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import closing
 from time import monotonic, thread_time
 
@@ -245,6 +246,15 @@ def test_the_oldest_connections_of_the_host_with_the_most_are_too_many():
     assert broadcast_connections.crowded(hosts, 1) == [1]
     assert broadcast_connections.crowded(hosts, 3) in ([1, 2, 3], [1, 3, 2])
     assert sorted(broadcast_connections.crowded(hosts, 9)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_crowd_of_very_many_hosts_is_sorted_out_quickly():
+    hosts = {number: str(number) for number in range(30_000)}
+    began = time.process_time()
+
+    assert broadcast_connections.crowded(hosts, 15_000) == list(range(15_000))
+
+    assert time.process_time() - began < 2.0, "it took a step for each pair of a connection and a host"
 
 
 def test_connections_beyond_half_of_the_descriptors_are_ended(reactor, sockets, crowd, until, monkeypatch, caplog):

@@ -7,6 +7,7 @@ oldest ones: an attacker takes no place from listeners on other hosts. An honest
 
 from __future__ import annotations
 
+import heapq
 import logging
 from collections import Counter
 from time import monotonic
@@ -24,11 +25,13 @@ MOST_LISTENERS = 0.5
 
 def crowded(hosts: dict[int, str], excess: int) -> list[int]:
     """So many of the connections: each time the oldest of the host that then has the most. Pure. `hosts`: oldest first."""
-    counts = Counter(hosts.values())
+    # Of hosts with equally many, the one that came first. A heap, because each connection may be of a host of its own.
+    heap = [(-count, number, host) for number, (host, count) in enumerate(Counter(hosts.values()).items())]
+    heapq.heapify(heap)
     taken: Counter[str] = Counter()
     for _ in range(min(excess, len(hosts))):
-        [(host, _)] = counts.most_common(1)
-        counts[host] -= 1
+        count, number, host = heap[0]
+        heapq.heapreplace(heap, (count + 1, number, host))
         taken[host] += 1
     found = []
     for connection, host in hosts.items():
