@@ -4,7 +4,7 @@ import pytest
 
 from tests.dashboard.stage import answer, at, cluster, group, listed, method, row
 from zmqservices.dashboard.details import details
-from zmqservices.dashboard.picture import CLIENTS, Picture
+from zmqservices.dashboard.picture import CLIENTS, Picture, picture_of
 
 HANDLER = {"kind": "event", "method": "send", "what": "", "source": "orders", "type": "placed", "group": "mails.send:placed"}
 
@@ -165,3 +165,32 @@ def test_details_of_a_service_and_of_one_instance():
     assert (one["methods"][0]["count"], [found["at"] for found in one["errors"]]) == (100, [1.0])
     assert [(found["instance"], found["seconds"]) for found in whole["running"]] == [("o2", 7.0), ("o1", 2.0)]
     assert [found["seconds"] for found in one["running"]] == [2.0]
+
+
+@pytest.mark.parametrize(("part", "wrong"), [
+    ("groups", [{name: count for name, count in group().items() if name != "waiting"}]),
+    ("groups", [group(waiting="many")]),
+    ("callees", [{"service": "mails"}]),
+    ("instances", [{"service": "orders", "instance": "o1", "methods": [], "longest": [{}]}]),
+    ("instances", [{"service": "orders", "instance": "o1", "methods": [], "running": None}]),
+])  # fmt: skip
+def test_an_answer_of_another_form_is_a_problem_of_its_node_alone(part, wrong):
+    state = cluster(listed("orders", "o1", "n1"), listed("mails", "m1", "n2", port=2))
+    state.answered(at(1), {**answer(100.0), part: wrong}, 100.0)
+    state.answered(at(2), answer(100.0, [("mails", "m1", [])], "n2", groups=[group(waiting=3, journal="j2")]), 100.0)
+
+    picture = picture_of(state)
+
+    (problem,) = picture["problems"]
+    assert problem["services"] == ["orders"] and "the answer has an unknown form" in problem["problem"]
+    states = {service["name"]: [one["state"] for one in service["instances"]] for service in picture["services"]}
+    assert (states["orders"], states["mails"]) == (["silent"], ["up"])
+    assert [one["waiting"] for one in picture["events"]] == [3]
+
+
+def test_a_description_of_another_form_is_a_problem_of_its_node_too():
+    state = cluster(listed("orders", "o1", "n1"))
+    state.answered(at(1), answer(100.0), 100.0)
+    state.described(at(1), {"instances": [{"service": "orders"}]})
+
+    assert "KeyError: 'entrypoints'" in picture_of(state)["problems"][0]["problem"]

@@ -15,6 +15,8 @@ from zmqservices.dashboard.counts import Window
 from zmqservices.dashboard.timeline import PUBLISHERS, ClusterTimeline
 from zmqservices.observability.node_address import NodeAddress
 
+#: Errors that an answer of another form raises.
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 #: Seconds for which a removed instance stays on the map.
 GONE_FOR = 30.0
 #: The most instances that are shown, and nodes that are asked: a peer may announce any number of records.
@@ -175,6 +177,11 @@ class ClusterState:
         if node is not None:
             node.problem = problem
 
+    def distrust(self, node: NodeState, error: Exception) -> None:
+        """What the node has answered has another form, which shows only in the picture. Forget it."""
+        node.answer = node.info = None
+        node.problem = unknown_form(error)
+
     def lost(self, endpoint: str, now: float) -> None:
         """The connection to a node broke. One that never answered but with errors is not lost: no answer would bring it back."""
         for address, node in self.nodes.items():
@@ -222,6 +229,11 @@ class ClusterState:
         for state in self.instances.values():
             names.setdefault(state.listed.node, state.listed.service)
         return names
+
+
+def unknown_form(error: Exception) -> str:
+    """The problem of a node whose answer raised this error."""
+    return f"the answer has an unknown form: {type(error).__name__}: {error}"
 
 
 def where(one: ListedInstance) -> str:

@@ -20,9 +20,9 @@ import discovery
 from zmqservices import configuration, constants, probes
 from zmqservices.cluster.operators import NODE
 from zmqservices.cluster.settings import keys_of
-from zmqservices.dashboard.cluster_state import ClusterState, ListedInstance
+from zmqservices.dashboard.cluster_state import MALFORMED, ClusterState, ListedInstance, unknown_form
 from zmqservices.dashboard.details import details
-from zmqservices.dashboard.picture import Picture
+from zmqservices.dashboard.picture import picture_of
 from zmqservices.exceptions import UnknownService, ZmqServicesError
 from zmqservices.observability.node_address import NodeAddress, node_address
 from zmqservices.standalone.rpc import ServiceRpcClient
@@ -35,8 +35,6 @@ INTERVAL, TIMEOUT, LONGEST_PAUSE, SHORTEST_PAUSE = 1.0, 1.5, 1.0, 0.1
 ASKED_AT_ONCE, DETAIL_TIMEOUT = 16, 3.0
 #: The most dead letters that are shown from each publisher.
 MOST_DEAD_LETTERS = 100
-#: Errors that an answer of another form raises.
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 
 
 class _Links(probes.Probe):
@@ -149,7 +147,7 @@ class Collector:
                 except ZmqServicesError as error:
                     self.state.failed(address, f"{type(error).__name__}: {error}")
                 except MALFORMED as error:
-                    self.state.failed(address, f"the answer has an unknown form: {type(error).__name__}: {error}")
+                    self.state.failed(address, unknown_form(error))
                 gevent.sleep(max(SHORTEST_PAUSE, INTERVAL - (self._clock() - began)))
 
     def _ask_once(self, address: NodeAddress, node: Any) -> None:
@@ -206,7 +204,7 @@ class Collector:
             "at": self._clock(),
             "namespace": self._namespace,
             "directory": {"text": self._directory.describe(), "fresh": bool(view.fresh)},
-            **Picture(self.state).to_dict(),
+            **picture_of(self.state),
         }
         self.picture = to_json(told)
         if self.timeline_version != self.state.timeline.version:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from zmqservices.cluster.operators import NODE
-from zmqservices.dashboard.cluster_state import ClusterState, InstanceState, NodeState
+from zmqservices.dashboard.cluster_state import MALFORMED, ClusterState, InstanceState, NodeState
 from zmqservices.dashboard.counts import SPAN, Counted, Flow, Key, shortened
 from zmqservices.dashboard.timeline import PUBLISHERS
 
@@ -268,6 +268,21 @@ class Picture:
             for node in self._state.nodes.values()
             if node.problem and not node.is_lost
         ]
+
+
+def picture_of(state: ClusterState) -> dict[str, Any]:
+    """See `Picture.to_dict`. A node whose answer has another form, as that of another version may have, is a problem in it."""
+    try:
+        return Picture(state).to_dict()
+    except MALFORMED:
+        for node in state.nodes.values():
+            alone = ClusterState(0.0)
+            alone.nodes[node.address], alone.instances = node, state.instances
+            try:
+                Picture(alone).to_dict()
+            except MALFORMED as error:
+                state.distrust(node, error)
+        return Picture(state).to_dict()
 
 
 def _no_events(source: str, group: str, service: str, types: set[str]) -> dict[str, Any]:
