@@ -19,10 +19,12 @@ from discovery.backends.etcd.writes import (
     delete,
     delete_lock,
     encode_grant,
+    encode_keep_alive,
     put,
     put_if_unchanged,
     transactions,
 )
+from discovery.exceptions import EngineOverdueError
 
 
 def test_a_prefix_is_the_range_up_to_the_next_sibling():
@@ -155,6 +157,24 @@ def test_a_lease_that_the_server_forgot_is_lost_with_all_that_were_under_it(held
     assert leases.renew(member) == ["a", "b"]
     assert leases.missing(member, [("a", "/a"), ("c", "/c")]) == {"a"}
     assert leases.renew(member) == []
+
+
+def test_a_lost_lease_is_told_although_the_next_renewal_was_overdue(held, monkeypatch):
+    member, leases = held
+    member.alive[1] = 0
+    answer = member.ask
+
+    def overdue(path, message):
+        if message == encode_keep_alive(2):
+            raise EngineOverdueError("no answer")
+        return answer(path, message)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(member, "ask", overdue)
+        with pytest.raises(EngineOverdueError):
+            leases.renew(member)
+
+    assert leases.renew(member) == ["a", "b"]
 
 
 def test_a_later_session_keeps_all_records_that_are_still_under_their_leases(held):

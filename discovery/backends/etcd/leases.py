@@ -56,6 +56,8 @@ class EtcdLeases:
         self._leases: dict[int, _Lease] = {}
         #: The records of this process, by instance.
         self.own: dict[str, OwnRecord] = {}
+        #: The instances that `renew` has found to be lost and not returned yet, because a later answer was overdue.
+        self._lost: list[str] = []
 
     def __bool__(self) -> bool:
         return bool(self._leases)
@@ -86,15 +88,15 @@ class EtcdLeases:
 
     def renew(self, member: EtcdMember) -> list[str]:
         """Renews all leases, and returns the instances that were under a lease that has run out."""
-        lost: list[str] = []
         for whole, lease in list(self._leases.items()):
             asked = lock_time()
             _, seconds = decode_lease(member.ask(KEEP_ALIVE, encode_keep_alive(lease.id)))
             if seconds <= 0:
                 del self._leases[whole]
-                lost += [instance for instance, record in self.own.items() if record.seconds == whole]
+                self._lost += [instance for instance, record in self.own.items() if record.seconds == whole]
             else:
                 lease.renewed = asked
+        lost, self._lost = self._lost, []
         return lost
 
     def resume(self, member: EtcdMember) -> set[str]:
