@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import DEFAULT_ON, ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan
 
 from zmqservices.observability.traceparent import is_unsampled
@@ -106,6 +106,15 @@ def test_calls_of_other_clients_inside_a_worker_carry_its_trace_and_its_baggage(
 
     assert parent is None
     assert headers == {"traceparent": HEADER, "baggage": own.get("baggage", "customer=7")}
+
+
+@pytest.mark.parametrize("junk", [7, "", "ff" + HEADER[2:], f"{HEADER},{HEADER}"])
+def test_a_malformed_header_outside_of_workers_is_replaced_by_that_of_a_new_trace(junk):
+    headers = {"traceparent": junk}
+
+    assert Sampling(ParentBased(ALWAYS_OFF).get_description()).parent_of_sampled(headers) is None
+
+    assert is_unsampled(headers["traceparent"])
 
 
 def test_ids_of_sampled_traces_are_as_random_as_their_share_allows(monkeypatch):

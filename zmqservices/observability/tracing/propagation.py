@@ -71,7 +71,8 @@ class Sampling:
         parent = self.decided(self._parent(headers))
         if not self.is_unsampled(parent):
             return parent
-        if here or TRACEPARENT not in headers:
+        header = headers.get(TRACEPARENT)
+        if here or type(header) is not str or not is_unsampled(header):  # Malformed, so that the trace begins here.
             inject(headers, parent)
         return None
 
