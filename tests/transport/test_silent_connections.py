@@ -265,19 +265,62 @@ def test_a_greeting_that_waits_in_the_socket_counts_before_its_connection_is_end
     assert not has_ended(client)
 
 
-def test_connections_are_not_ended_while_messages_wait_without_end(accepted):
+def test_messages_without_end_keep_no_silent_connection_and_do_not_hold_others_up(accepted, monkeypatch):
+    """ZeroMQ hands over one message of each connection in turn, so a greeting is among the first."""
+    monkeypatch.setattr(module, "READING_TIME", 0.0)
     listener, client, server = accepted
     reactor = FakeReactor()
-    connections = connections_of(reactor, listener, drain=lambda: is_flooded)
+    times = []
+
+    def drain():
+        times.append(reactor.now)
+        return True
+
+    connections = connections_of(reactor, listener, drain=drain)
     connections.accepted(server.fileno())
-
-    is_flooded = True
     reactor.wind(60.0)
-    assert not has_ended(client)
 
-    is_flooded = False
-    reactor.wind(2.0)
     until(lambda: has_ended(client))
+    assert len(times) == len(set(times)) == 2
+
+
+def test_a_peer_that_was_refused_and_comes_again_is_located_anew(accepted):
+    listener, client, server = accepted
+    reactor = FakeReactor()
+    connections = connections_of(reactor, listener)
+    connections.accepted(1)
+    connections.located(b"peer", 1)
+    assert connections.ended(1) is None
+    assert connections.unlocated(1) == b"peer"
+
+    connections.accepted(server.fileno())
+    connections.located(b"peer", server.fileno())
+    connections.greeted(b"peer")
+    reactor.wind(60.0)
+
+    assert not has_ended(client)
+    assert connections.unlocated(1) is None
+    assert connections.ended(server.fileno()) == b"peer"
+
+
+def test_a_client_whose_connection_ends_while_it_is_greeted_counts_with_its_next_message(accepted):
+    listener, client, server = accepted
+    reactor = FakeReactor()
+    reports = [1]
+
+    def read_events():
+        while reports:
+            assert connections.ended(reports[0]) is None
+            connections.unlocated(reports.pop())
+
+    connections = connections_of(reactor, listener, read_events)
+    connections.accepted(server.fileno())
+    connections.located(b"client", 1)
+    connections.greeted(b"client")
+    connections.located(b"client", server.fileno())
+    reactor.wind(60.0)
+
+    assert not has_ended(client)
 
 
 def test_a_greeting_that_is_read_before_the_connection_is_reported_counts(accepted):

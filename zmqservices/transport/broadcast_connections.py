@@ -49,36 +49,36 @@ class BroadcastConnections:
         self._endpoint = endpoint
         self._port = addresses.parse(endpoint)[1]
         self._most = share_of_descriptors(MOST_LISTENERS)
-        #: The inodes of open connections by descriptor, oldest first.
-        self._inodes: dict[int, int] = {}
+        #: The inode and the host of each open connection by descriptor, oldest first.
+        self._open: dict[int, tuple[int, str]] = {}
         self._timer: ReactorTimer | None = None
         self.count = 0
         self._told_at = -LOG_INTERVAL
 
     def on_event(self, event: int, value: int) -> None:
         """A connection was accepted, or has ended."""
-        self._inodes.pop(value, None)
+        self._open.pop(value, None)
         if event != ACCEPTED:
             return
         inode = inode_of(value)
         if inode is not None:
-            self._inodes[value] = inode
-            if len(self._inodes) > self._most and self._timer is None:
+            self._open[value] = inode, host_of(value)
+            if len(self._open) > self._most and self._timer is None:
                 # Not at once: the end of others may not have been reported yet, and many are accepted together.
                 self._timer = self._reactor.call_later(LOOK_INTERVAL, self._look)
 
     def _look(self) -> None:
         self._timer = None
         # A connection of which ZeroMQ never reported the end is not counted.
-        self._inodes = {one: inode for one, inode in self._inodes.items() if inode_of(one) == inode}
-        excess = len(self._inodes) - self._most
+        self._open = {one: known for one, known in self._open.items() if inode_of(one) == known[0]}
+        excess = len(self._open) - self._most
         if excess <= 0:
             return
         host = None
         try:
-            for one in crowded({one: host_of(one) for one in self._inodes}, excess):
-                ended = shut_down(one, self._inodes[one], self._port)
-                del self._inodes[one]
+            for one in crowded({one: host for one, (_, host) in self._open.items()}, excess):
+                ended = shut_down(one, self._open[one][0], self._port)
+                del self._open[one]
                 if ended is not None:
                     host = ended
                     self.count += 1

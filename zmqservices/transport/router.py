@@ -126,6 +126,8 @@ class RouterSocket:
             routing_id = self._silent.ended(value)
             if routing_id is not None:
                 self.greeted_again(routing_id)
+            elif (peer := self._silent.unlocated(value)) is not None:
+                self._located.pop(peer, None)
             self._listener.on_disconnect()
 
     def _read_events(self) -> None:

@@ -21,19 +21,21 @@ from discovery.accepted import (
     shut_down,
 )
 from zmqservices.transport import addresses
-from zmqservices.transport.reactor import Reactor, ReactorTimer
+from zmqservices.transport.reactor import DRAIN_QUOTA, Reactor, ReactorTimer
 
 _log = logging.getLogger(__name__)
 
-#: The most turns in which a socket hands over waiting messages before connections are ended: the greeting of one may be there.
-MOST_TURNS = 100
+#: Seconds in a row in which a socket hands over waiting messages before connections are ended: the greeting of one may be there.
+READING_TIME = 0.005
+#: Seconds for others between two such times.
+READING_PAUSE = 0.005
 
 
 class SilentConnections:
     """The connections of one socket bound to `endpoint`, and the routing ids of the clients at their other ends.
 
     `timeout`: seconds for which a connection may be silent. `read_events()` reads the socket's monitor until it is empty.
-    `drain()` hands over waiting messages and returns whether there may be more.
+    `drain()` hands over waiting messages and returns whether there may be more; if so, it was DRAIN_QUOTA messages.
     """
 
     def __init__(
@@ -46,6 +48,8 @@ class SilentConnections:
         self._connections = AcceptedConnections[bytes](timeout, share_of_descriptors(MOST_SILENT))
         #: The descriptor over which the first message of each routing id came.
         self._descriptors: dict[bytes, int] = {}
+        #: The last routing id of each descriptor.
+        self._routing_ids: dict[int, bytes] = {}
         #: Clients that have another connection than before. Their next message tells which.
         self._moved: set[bytes] = set()
         self._timer: ReactorTimer | None = None
@@ -65,11 +69,20 @@ class SilentConnections:
         """A connection has ended. Returns the routing id of its client; None if it had none."""
         return self._connections.ended(descriptor)
 
+    def unlocated(self, descriptor: int) -> bytes | None:
+        """After `ended`: a peer that is no client had this connection. `located` must be called for its next message, if any."""
+        routing_id = self._routing_ids.pop(descriptor, None)
+        if routing_id is None or self._descriptors.get(routing_id) != descriptor:
+            return None
+        del self._descriptors[routing_id]
+        return routing_id
+
     # --- what the socket's owner knows of the peers ----------------------------------------------------------------
 
     def located(self, routing_id: bytes, descriptor: int) -> None:
         """The first message of `routing_id`, or the first one after `moved`, came over the connection with this descriptor."""
         self._descriptors[routing_id] = descriptor
+        self._routing_ids[descriptor] = routing_id
         if routing_id in self._moved:
             self.greeted(routing_id)
 
@@ -78,7 +91,11 @@ class SilentConnections:
         self._moved.discard(routing_id)
         # ZeroMQ reports a connection before its first message, but on another socket.
         self._read_events()
-        self._connections.show(self._descriptors[routing_id], routing_id)
+        descriptor = self._descriptors.get(routing_id)
+        if descriptor is None:
+            self._moved.add(routing_id)  # The connection has just ended. The client may come again.
+        else:
+            self._connections.show(descriptor, routing_id)
 
     def moved(self, routing_id: bytes) -> None:
         """The client was greeted again, perhaps over another connection. `located` must be called for its next message."""
@@ -106,24 +123,31 @@ class SilentConnections:
         try:
             is_crowded = self._connections.is_crowded
             overdue = self._connections.overdue()
-            if overdue and self._has_read_all():
-                for connection in overdue:
-                    if not self._is_closed and self._connections.is_silent(connection):
-                        self._end(connection, is_crowded)
-        except OSError:
-            pass  # No descriptor is free for a moment.
+            if overdue:
+                self._read_and_end(overdue, is_crowded, 2 * len(self._connections) // DRAIN_QUOTA + 2)
         finally:
             self._set_timer()
 
-    def _has_read_all(self) -> bool:
-        # After a long pause of this process, the greetings of peers still wait in its socket.
-        for _ in range(MOST_TURNS):
-            if self._is_closed:
-                return False
-            if not self._drain():
-                self._read_events()
-                return True
-        return False
+    def _read_and_end(self, overdue: list[AcceptedConnection[bytes]], is_crowded: bool, turns: int) -> None:
+        """End those that are still silent when the socket is empty, or was drained `turns` times."""
+        # After a long pause of this process, the greetings of peers still wait in its socket. ZeroMQ hands over one message of
+        # each connection in turn. So even if messages never end, after as many as there are connections, all greetings are read.
+        self._timer = None
+        end = monotonic() + READING_TIME
+        while turns and not self._is_closed and self._drain():
+            turns -= 1
+            if monotonic() > end:
+                self._timer = self._reactor.call_later(READING_PAUSE, self._read_and_end, overdue, is_crowded, turns)
+                return
+        if not self._is_closed:
+            self._read_events()
+        try:
+            for connection in overdue:
+                if not self._is_closed and self._connections.is_silent(connection):
+                    self._end(connection, is_crowded)
+        except OSError:
+            pass  # No descriptor is free for a moment.
+        self._set_timer()
 
     def _end(self, connection: AcceptedConnection[bytes], is_crowded: bool) -> None:
         host = shut_down(connection.descriptor, connection.inode, self._port)
