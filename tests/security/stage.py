@@ -77,7 +77,12 @@ class Stranger:
     def say(self, *messages):
         for message in messages:
             if not self._is_over:
-                self._socket.send(envelope.encode(message))
+                try:
+                    self._socket.send(envelope.encode(message), zmq.DONTWAIT)
+                except zmq.Again:
+                    # The connection has just ended. A send that waits would wait for ever, because nobody connects again.
+                    while not self.has_ended():
+                        assert self._monitor.poll(10_000)
 
     def hear(self, timeout=30.0):
         """The next message."""
