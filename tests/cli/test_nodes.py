@@ -75,6 +75,17 @@ def test_nodes_tell_what_they_run_and_have_done(start, zmqservices, write, tmp_p
     assert entrypoint["group"]
     assert node["pid"] == mails.popen.pid
 
+    # The command line's folder has no module of this name; its documents come from the process that runs the service.
+    contract = ask("schema", "orders", "--asyncapi")
+    assert contract["asyncapi"].startswith("3.") and "place" in str(contract["operations"])
+    nothing = zmqservices("schema", "mails", "--openapi", *cluster)
+    assert nothing.returncode == 2
+    assert nothing.stderr == "Error: mails has no @http methods, so there is no such document\n"
+    unknown = zmqservices("schema", "order", *cluster)
+    assert unknown.returncode == 2
+    assert "there is no module 'order'" in unknown.stderr
+    assert "nor does a service of this name run" in unknown.stderr and "did you mean 'orders'?" in unknown.stderr
+
     shown = zmqservices("stats", *cluster).stdout
     assert "orders x1" in shown and "ValueError: no such order" in shown
     shown = zmqservices("info", "orders", *cluster).stdout

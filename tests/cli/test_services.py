@@ -1,13 +1,16 @@
 """Names on the command line are resolved to service classes."""
 
+import json
 import sys
 
 import pytest
 
+from zmqservices.cli import schema
 from zmqservices.cli.main import main
+from zmqservices.cli.nodes import NodeAnswer
 from zmqservices.cli.run import import_service
 from zmqservices.cli.services import import_services
-from zmqservices.exceptions import CommandError
+from zmqservices.exceptions import CommandError, RemoteUnavailable
 
 BASE = """
     from zmqservices.extensions import Entrypoint
@@ -137,10 +140,51 @@ def test_import_service_passes_on_the_import_error_of_an_inner_import(tmp_path, 
         import_service("needs_more")
 
 
-def test_schema_of_the_name_of_a_service_names_the_command_that_describes_one(capsys):
-    assert main(["schema", "some_orders"]) == 2
-    assert "no module 'some_orders'" in (said := capsys.readouterr().err)
-    assert said.endswith("; `zmqservices inspect some_orders` describes a service that runs\n")
+def test_schema_of_what_can_only_be_a_module_asks_no_service(capsys, monkeypatch):
+    monkeypatch.setattr(schema, "ask_nodes", None)
+    for name in ("nowhere:Orders", "nowhere.py"):
+        assert main(["schema", name]) == 2
+        assert "there is no module" in capsys.readouterr().err
 
-    assert main(["schema", "shop.nowhere"]) == 2
-    assert "inspect" not in capsys.readouterr().err
+
+def answering(*answers):
+    return lambda flags, service, method, timeout: [
+        NodeAnswer(f"tcp://10.0.0.{number}:4000", [service], 0.1, answer, "") for number, answer in enumerate(answers, 1)
+    ]
+
+
+def contract(version, service="some_orders"):
+    return {"service": service, "instance": "one", "openapi": None, "asyncapi": {"info": {"version": version}}}
+
+
+def test_schema_of_a_running_service_shows_each_of_the_contracts_of_its_instances_once(capsys, monkeypatch):
+    told = [{"instances": [contract("1"), contract("9", "mails")], "problem": ""}, {"instances": [contract("1")], "problem": ""}]
+    monkeypatch.setattr(schema, "ask_nodes", answering(*told))
+    assert main(["schema", "some_orders", "--json", "--asyncapi"]) == 0
+    said = capsys.readouterr()
+    assert (json.loads(said.out), said.err) == ({"info": {"version": "1"}}, "")
+
+    monkeypatch.setattr(schema, "ask_nodes", answering(*told, {"instances": [contract("2")], "problem": ""}))
+    assert main(["schema", "some_orders", "--json"]) == 0
+    said = capsys.readouterr()
+    assert [one["info"]["version"] for one in json.loads(said.out)] == ["1", "2"]
+    assert said.err == "the instances of some_orders have different contracts; here are all of them\n"
+
+
+def test_schema_of_nothing_says_what_it_looked_for(capsys, monkeypatch):
+    def unreachable(*args):
+        raise RemoteUnavailable("no registry answers")
+
+    monkeypatch.setattr(schema, "ask_nodes", unreachable)
+
+    assert main(["schema", "some_orders"]) == 2
+    said = capsys.readouterr().err
+    assert "there is no module 'some_orders'" in said
+    assert said.endswith("; nor can a running service be asked: no registry answers\n")
+
+
+def test_schema_says_why_a_node_has_no_contract(capsys, monkeypatch):
+    monkeypatch.setattr(schema, "ask_nodes", answering({"instances": [], "problem": "pydantic is not installed"}))
+
+    assert main(["schema", "some_orders"]) == 2
+    assert "no contract from tcp://10.0.0.1:4000: pydantic is not installed\n" in capsys.readouterr().err

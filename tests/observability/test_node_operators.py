@@ -72,9 +72,9 @@ def statistics():
 def operators(statistics, serve):
     """Serve the classes, and what the node of the first one answers for all."""
 
-    def operators(*classes):
+    def operators(*classes, contracts=None):
         containers = [serve(cls) for cls in classes]
-        return NodeOperators(containers[0].shared_extensions[Membership].join(), containers)
+        return NodeOperators(containers[0].shared_extensions[Membership].join(), containers, contracts)
 
     return operators
 
@@ -104,6 +104,21 @@ def test_the_caller_of_a_call_is_known_with_count_errors_and_durations(operators
     assert instance["condition"] == "up" and "latency" in instance
     brief = row(node.stats(brief=True)["callees"], service="products")
     assert brief["instances"] == [{"instance": instance["instance"], "condition": "up"}]
+
+
+def test_the_contract_of_each_service_is_told_or_why_there_is_none(operators):
+    node = operators(Orders, Products, contracts=lambda cls: {"openapi": None, "asyncapi": {"id": cls.name}})
+    told = codec.unpack(codec.pack(node.schema()))
+    assert [(one["service"], one["openapi"], one["asyncapi"]["id"]) for one in told["instances"]] == [
+        ("shop.orders", None, "shop.orders"), ("products", None, "products"),
+    ]  # fmt: skip
+    assert told["problem"] == ""
+
+    def missing(cls):
+        raise ImportError("pydantic is not installed")
+
+    told = operators(Orders, contracts=missing).schema()
+    assert (told["instances"], told["problem"]) == ([], "pydantic is not installed")
 
 
 def test_a_call_that_hangs_is_named_while_it_runs(operators, connect):

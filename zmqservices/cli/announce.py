@@ -95,10 +95,11 @@ class Announcement:
 
     def _operators_of(self, node: Node) -> str:
         """The address at which the node answers operators. The first call opens it."""
+        from zmqservices.cli.schema import contracts_of
         from zmqservices.observability.node_operators import NodeOperators
 
         if node.id not in self._operators:
-            self._operators[node.id] = NodeOperators(node, self._runner.containers).serve()
+            self._operators[node.id] = NodeOperators(node, self._runner.containers, contracts_of).serve()
         return self._operators[node.id]
 
 

@@ -7,27 +7,45 @@ from typing import Any
 
 import click
 
+from zmqservices.cli import complete
+from zmqservices.cli.nodes import ask_nodes, complain_of, timeout_option
+from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.cli.services import import_service
-from zmqservices.exceptions import CommandError
+from zmqservices.exceptions import CommandError, RemoteUnavailable, UnknownService
+
+#: The kinds of documents, in the order in which they are printed.
+KINDS = ("openapi", "asyncapi")
 
 
 @click.command("schema")
-@click.argument("service", metavar="MODULE[:CLASS]")
+@click.argument("service", metavar="MODULE[:CLASS]|SERVICE", shell_complete=complete.services)
+@takes_settings
 @click.option("--openapi", "wanted", flag_value="openapi", help="Only OpenAPI 3.1, for @http methods.")
 @click.option("--asyncapi", "wanted", flag_value="asyncapi", help="Only AsyncAPI 3.0, for @rpc methods and events.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML; a list if there are several documents.")
-def schema_command(service: str, wanted: str | None, as_json: bool) -> None:
+@timeout_option
+def schema_command(service: str, flags: Flags, wanted: str | None, as_json: bool, timeout: float) -> None:
     """Print the contract of a service: OpenAPI for @http methods, AsyncAPI for calls and events.
 
     \b
     Examples:
         zmqservices schema shop.gateway --openapi > openapi.yaml
         zmqservices schema shop.orders:Orders --asyncapi --json
+        zmqservices schema orders
 
-    Types come from annotations, and texts from docstrings. The command imports the module and starts nothing. Without
-    --openapi or --asyncapi it prints all documents of the module's classes, one after the other.
+    Types come from annotations, and texts from docstrings. The command imports the module and starts nothing. If there is no
+    such module, it asks the running service of this name. Without --openapi or --asyncapi it prints all documents, one after
+    the other.
     """
-    documents = _documents(service, wanted)
+    kinds = KINDS if wanted is None else (wanted,)
+    try:
+        classes = import_service(service)
+    except CommandError as error:
+        if not _may_run(service):
+            raise
+        documents = _of_running(service, flags, kinds, timeout, error)
+    else:
+        documents = _of_classes(classes, kinds)
     if not documents:
         missing = {"openapi": "@http methods", "asyncapi": "@rpc methods and no events"}
         text = missing.get(wanted or "", "@http and @rpc methods and no events")
@@ -40,17 +58,47 @@ def schema_command(service: str, wanted: str | None, as_json: bool) -> None:
     click.echo(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=120), nl=False)
 
 
-def _documents(service: str, wanted: str | None) -> list[dict[str, Any]]:
+def contracts_of(cls: type) -> dict[str, dict[str, Any] | None]:
+    """The documents of a service class by kind; None for one that it has not. Raises ImportError if the extra is missing."""
+    from zmqservices import schema
+
+    return {"openapi": schema.openapi(cls), "asyncapi": schema.asyncapi(cls)}
+
+
+def _of_classes(classes: list[type], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
     try:
-        from zmqservices import schema
+        made = [contracts_of(cls) for cls in classes]
     except ImportError as error:
         raise CommandError(str(error)) from error
-    makers = [maker for name, maker in (("openapi", schema.openapi), ("asyncapi", schema.asyncapi)) if wanted in (None, name)]
+    return [document for one in made for kind in kinds if (document := one[kind]) is not None]
+
+
+def _may_run(name: str) -> bool:
+    """Whether it may be the name of a running service, and not that of a class or a file."""
+    return bool(name) and ":" not in name and not name.endswith(".py")
+
+
+def _of_running(
+    service: str, flags: Flags, kinds: tuple[str, ...], timeout: float, no_module: CommandError
+) -> list[dict[str, Any]]:
+    """The different documents of the instances of a running service. Usually all have the same."""
     try:
-        classes = import_service(service)
-    except CommandError as error:
-        if not service.isidentifier():
-            raise
-        raise CommandError(f"{error}; `zmqservices inspect {service}` describes a service that runs") from error
-    made = [maker(cls) for cls in classes for maker in makers]
-    return [document for document in made if document is not None]
+        answers = ask_nodes(flags, service, "schema", timeout)
+    except UnknownService as error:
+        raise CommandError(f"{no_module}; nor does a service of this name run: {error}") from error
+    except RemoteUnavailable as error:
+        raise CommandError(f"{no_module}; nor can a running service be asked: {error}") from error
+    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    for one in answers:
+        answer = one.answer or {}
+        if answer.get("problem"):
+            click.echo(f"no contract from {one.address}: {answer['problem']}", err=True)
+        for instance in answer.get("instances", []):
+            if instance["service"] == service:
+                for kind, documents in found.items():
+                    if (document := instance.get(kind)) and document not in documents:
+                        documents.append(document)
+    complain_of(answers)
+    if any(len(documents) > 1 for documents in found.values()):
+        click.echo(f"the instances of {service} have different contracts; here are all of them", err=True)
+    return [document for documents in found.values() for document in documents]

@@ -1,4 +1,4 @@
-"""The methods with which every node of `zmqservices run` answers operators: `ping`, `info` and `stats`.
+"""The methods with which every node of `zmqservices run` answers operators: `ping`, `info`, `stats` and `schema`.
 
 The counts are those of the process's Statistics. Without METRICS_ADDRESS and STATISTICS, counting begins with the first call of
 `stats`; workers, queues and backlogs are always known. docs/observability.rst has the shape of each answer.
@@ -10,10 +10,10 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeAlias
 
 import gevent
 
@@ -25,16 +25,23 @@ from zmqservices.observability.described import described
 from zmqservices.observability.snapshot import snapshot
 from zmqservices.observability.statistics import MOST_SERIES, Statistics
 
+#: Makes the contracts of a service class: documents by their kind ("openapi", "asyncapi"), and None for those that it has not.
+Contracts: TypeAlias = Callable[[type], dict[str, dict[str, Any] | None]]
+
 
 class NodeOperators(OperatorMethods):
-    """Answers for `containers`, all those of the process, at `node`. `serve` begins to answer."""
+    """Answers for `containers`, all those of the process, at `node`. `serve` begins to answer.
 
-    METHODS = ("ping", "info", "stats")
+    `contracts` raises ImportError if a library is missing. Without `contracts`, `schema` has no documents.
+    """
 
-    def __init__(self, node: Node, containers: Iterable[ServiceContainer]) -> None:
+    METHODS = ("ping", "info", "stats", "schema")
+
+    def __init__(self, node: Node, containers: Iterable[ServiceContainer], contracts: Contracts | None = None) -> None:
         super().__init__(NODE, gevent.spawn)
         self._node = node
         self._containers = list(containers)
+        self._contracts = contracts
         self._began = time.monotonic()
 
     def serve(self) -> str:
@@ -66,6 +73,19 @@ class NodeOperators(OperatorMethods):
                 for container in self._containers
             ],
         }
+
+    def schema(self) -> dict[str, Any]:
+        """The contract of each service. If they cannot be made, `problem` says why, and there are none."""
+        found: dict[str, Any] = {"node": self._node.id, "instances": [], "problem": ""}
+        try:
+            for container in self._containers:
+                # In a thread, because the first one imports a large library.
+                contracts, cls = self._contracts, container.service_cls
+                made = {} if contracts is None else gevent.get_hub().threadpool.apply(contracts, (cls,))
+                found["instances"].append({**_named(container), **made})
+        except ImportError as error:
+            found.update(instances=[], problem=str(error))
+        return found
 
     def stats(self, brief: bool = False, after: int = 0) -> dict[str, Any]:
         """Counts, durations and errors of each method since `since`, and the sizes of pools, links and journals now.
