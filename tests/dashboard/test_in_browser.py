@@ -199,6 +199,10 @@ def go_by_keyboard(page):
     page.run("document.querySelector('#panel summary').focus()")
     page.press("Enter")
     page.until("document.querySelector('#panel details[open] .histogram')")
+    # The contract that the link leads to is that of the running service.
+    link = "document.querySelector('#panel a[data-key=contract]').href"
+    page.run(f"fetch({link}).then(async (answer) => window.contract = await answer.json())")
+    page.until("Object.keys(window.contract?.asyncapi?.operations || {}).length")
     page.press("Escape")
     page.until("document.activeElement.dataset.service === 'orders'")
     page.press("ArrowLeft")

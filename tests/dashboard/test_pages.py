@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from tests.stage import until
+from zmqservices.cli.schema import contracts_of
 from zmqservices.dashboard.access import HEADER
 from zmqservices.dashboard.pages import Pages
 from zmqservices.dashboard.server import Dashboard
@@ -129,7 +130,7 @@ def place(serve, cluster_config, tmp_path):
     """A cluster whose node answers as one of `zmqservices run` does. Call it to place an order whose mail cannot be sent."""
     journal = {"JOURNAL_FOLDER": str(tmp_path / "journal")}
     containers = [serve(cls, **journal) for cls in (Orders, Mails)]
-    NodeOperators(containers[0].shared_extensions[Membership].join(), containers).serve()
+    NodeOperators(containers[0].shared_extensions[Membership].join(), containers, contracts_of).serve()
 
     def place(number):
         with ServiceRpcProxy("orders", cluster_config, timeout=20) as orders:
@@ -137,6 +138,16 @@ def place(serve, cluster_config, tmp_path):
 
     with attached(Statistics()):
         yield place
+
+
+def test_the_contract_of_a_service(dashboard, place):
+    served = dashboard()
+    until(lambda: [one["name"] for one in served.picture.get("services", ())] == ["mails", "orders"], timeout=30)
+
+    contract = served.ask("GET", "/api/contract?service=orders").json
+
+    assert (contract["openapi"], contract["problems"]) == (None, [])
+    assert "place" in str(contract["asyncapi"]["operations"])
 
 
 def test_the_whole_way_of_a_dead_letter(dashboard, place):
@@ -199,4 +210,6 @@ def test_what_is_not_there(dashboard):
 
     assert served.ask("GET", "/api/details?service=nobody").status == 404
     assert served.ask("GET", "/api/details").json == {"error": "the parameter service is missing"}
+    assert served.ask("GET", "/api/contract?service=nobody").status == 404
+    assert served.ask("GET", "/api/contract").json == {"error": "the parameter service is missing"}
     assert served.ask("POST", "/api/dead-letters", DROP, **OWN).status == 404

@@ -228,6 +228,26 @@ class Collector:
 
     def details(self, service: str, instance: str | None) -> dict[str, Any]:
         """See `details.details`. Raises UnknownService if no such instance is listed."""
+        nodes = self._nodes_of(service, instance)
+        answers = [answer for answer, _ in self._ask_all(NODE, nodes, "stats") if answer is not None]
+        return details(self.state, service, instance, answers)
+
+    def contract(self, service: str) -> dict[str, Any]:
+        """The `openapi` and `asyncapi` documents of a service, as one of its instances tells them, and the `problems` of nodes.
+
+        A document that the service has not is None. Raises UnknownService if no instance is listed.
+        """
+        found: dict[str, Any] = {"openapi": None, "asyncapi": None, "problems": []}
+        for answer, problem in self._ask_all(NODE, self._nodes_of(service, None), "schema"):
+            told = problem or (answer or {}).get("problem")
+            if told:
+                found["problems"].append(told)
+            for one in (answer or {}).get("instances", ()):
+                if one["service"] == service:
+                    found.update({kind: one.get(kind) for kind in ("openapi", "asyncapi")})
+        return found
+
+    def _nodes_of(self, service: str, instance: str | None) -> set[NodeAddress]:
         addresses = {
             one.listed.address
             for one in self.state.instances.values()
@@ -236,9 +256,7 @@ class Collector:
         if not addresses:
             raise UnknownService(service, "no such instance is listed")
         nodes = {address for address in addresses if address is not None and not self._is_lost(address)}
-        nodes |= self.state.addresses_of(service, instance)
-        answers = [answer for answer, _ in self._ask_all(NODE, nodes, "stats") if answer is not None]
-        return details(self.state, service, instance, answers)
+        return nodes | self.state.addresses_of(service, instance)
 
     def _is_lost(self, address: NodeAddress) -> bool:
         node = self.state.nodes.get(address)

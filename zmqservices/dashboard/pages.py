@@ -107,6 +107,8 @@ class Pages:
         query = {key: values[-1] for key, values in parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=10).items()}
         if path == "/api/details":
             return _json(start_response, self._collector.details(_given(query, "service"), query.get("instance")))
+        if path == "/api/contract":
+            return _json(start_response, self._collector.contract(_given(query, "service")))
         if path == "/api/dead-letters":
             return _json(start_response, self._collector.dead_letters(_given(query, "source"), _given(query, "group")))
         raise RefusedRequest("404 Not Found", f"there is no {path!r:.100}")

@@ -143,7 +143,7 @@ function serviceParts(panel) {
     ...common(panel, details),
     details ? callsPart(panel, details, picture) : "",
     eventsPart(panel, picture, service.name),
-    details && details.described ? entrypointsPart(details.described) : "",
+    details && details.described ? entrypointsPart(details.described, panel.what.service) : "",
   ];
 }
 
@@ -267,8 +267,9 @@ function eventsPart(panel, picture, name) {
   ]), [0, 1, 2]));
 }
 
-function entrypointsPart(described) {
-  return section("Entrypoints", h("p", {}, h("code", {}, described.class)), described.entrypoints.map((one) => h("details", {"data-key": `entrypoint ${one.kind} ${one.method} ${one.what}`},
+function entrypointsPart(described, service) {
+  const contract = h("a", {href: `/api/contract?service=${encodeURIComponent(service)}`, target: "_blank", rel: "noopener", "data-key": "contract"}, "contract as OpenAPI and AsyncAPI (JSON)");
+  return section("Entrypoints", h("p", {}, h("code", {}, described.class), " ", contract), described.entrypoints.map((one) => h("details", {"data-key": `entrypoint ${one.kind} ${one.method} ${one.what}`},
     h("summary", {"data-key": `entrypoint summary ${one.kind} ${one.method} ${one.what}`}, h("span", {class: "kind"}, one.kind), h("b", {}, one.method), h("span", {class: "text"}, one.what)),
     one.signature ? h("p", {}, h("code", {}, one.method + one.signature)) : "", one.doc ? h("p", {class: "doc"}, one.doc) : "")),
   Object.keys(described.dependencies || {}).length ? h("p", {}, "Needs ", Object.entries(described.dependencies).map(([attribute, kind]) => `${attribute} (${kind})`).join(", ")) : "");
