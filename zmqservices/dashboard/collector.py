@@ -35,6 +35,8 @@ INTERVAL, TIMEOUT, LONGEST_PAUSE, SHORTEST_PAUSE = 1.0, 1.5, 1.0, 0.1
 ASKED_AT_ONCE, DETAIL_TIMEOUT = 16, 3.0
 #: The most dead letters that are shown from each publisher.
 MOST_DEAD_LETTERS = 100
+#: The most instances of a service that are asked for its contract: usually all have the same, and one may not answer.
+MOST_ASKED = 3
 
 
 class _Links(probes.Probe):
@@ -238,7 +240,10 @@ class Collector:
         A document that the service has not is None. Raises UnknownService if no instance is listed.
         """
         found: dict[str, Any] = {"openapi": None, "asyncapi": None, "problems": []}
-        for answer, problem in self._ask_all(NODE, self._nodes_of(service, None), "schema"):
+        nodes = list(self._nodes_of(service, None))[:MOST_ASKED]
+        if not nodes:
+            found["problems"].append("none of its processes can be asked")
+        for answer, problem in self._ask_all(NODE, nodes, "schema"):
             told = problem or (answer or {}).get("problem")
             if told:
                 found["problems"].append(told)
