@@ -18,6 +18,7 @@ from tests.system.hostile_messages import GREETING, frame, ready
 from zmqservices.transport import DealerLink, RouterSocket, SocketOptions, Sockets
 from zmqservices.transport import silent_connections as module
 from zmqservices.transport.hub import HubReactor
+from zmqservices.transport.reactor import DRAIN_QUOTA
 from zmqservices.transport.silent_connections import SilentConnections
 
 TIMEOUT = 0.6
@@ -235,7 +236,7 @@ def test_a_client_that_comes_again_with_its_routing_id_keeps_its_new_connection(
     assert len(greeter.router.clients) == 1
 
 
-def connections_of(reactor, listener, read_events=lambda: None, drain=lambda: False):
+def connections_of(reactor, listener, read_events=lambda: None, drain=lambda: 0):
     return SilentConnections(reactor, f"tcp://127.0.0.1:{listener.getsockname()[1]}", 10.0, read_events, drain)
 
 
@@ -256,7 +257,7 @@ def test_a_greeting_that_waits_in_the_socket_counts_before_its_connection_is_end
     def drain():
         connections.located(b"client", server.fileno())
         connections.greeted(b"client")
-        return False
+        return 0
 
     connections = connections_of(reactor, listener, drain=drain)
     connections.accepted(server.fileno())
@@ -265,8 +266,9 @@ def test_a_greeting_that_waits_in_the_socket_counts_before_its_connection_is_end
     assert not has_ended(client)
 
 
-def test_messages_without_end_keep_no_silent_connection_and_do_not_hold_others_up(accepted, monkeypatch):
-    """ZeroMQ hands over one message of each connection in turn, so a greeting is among the first."""
+@pytest.mark.parametrize(("turn", "turns"), [(DRAIN_QUOTA, 2), (16, 17)])
+def test_messages_without_end_keep_no_silent_connection_and_do_not_hold_others_up(accepted, monkeypatch, turn, turns):
+    """ZeroMQ hands over one message of each connection in turn, so a greeting is among the first, however short a turn is."""
     monkeypatch.setattr(module, "READING_TIME", 0.0)
     listener, client, server = accepted
     reactor = FakeReactor()
@@ -274,14 +276,64 @@ def test_messages_without_end_keep_no_silent_connection_and_do_not_hold_others_u
 
     def drain():
         times.append(reactor.now)
-        return True
+        return turn
 
     connections = connections_of(reactor, listener, drain=drain)
     connections.accepted(server.fileno())
     reactor.wind(60.0)
 
     until(lambda: has_ended(client))
-    assert len(times) == len(set(times)) == 2
+    assert len(times) == len(set(times)) == turns
+
+
+def test_connections_that_begin_while_messages_are_read_have_as_much_time_as_others(accepted, monkeypatch):
+    monkeypatch.setattr(module, "READING_TIME", 0.0)
+    listener, client, server = accepted
+    reactor = FakeReactor()
+    looks = []
+
+    def drain():
+        looks.append(connections._connections._looks)
+        connections.accepted(server.fileno())
+        return DRAIN_QUOTA
+
+    connections = connections_of(reactor, listener, drain=drain)
+    connections.accepted(server.fileno())
+    reactor.wind(60.0)
+
+    assert looks and connections._connections._looks <= 60
+
+
+def test_a_socket_that_is_closed_while_its_messages_are_read_ends_nothing(accepted, monkeypatch):
+    monkeypatch.setattr(module, "READING_TIME", 0.0)
+    listener, client, server = accepted
+    reactor = FakeReactor()
+    times = []
+
+    def drain():
+        times.append(reactor.now)
+        connections.close()
+        return DRAIN_QUOTA
+
+    connections = connections_of(reactor, listener, drain=drain)
+    connections.accepted(server.fileno())
+    reactor.wind(60.0)
+
+    assert len(times) == 1 and not has_ended(client)
+
+
+def test_a_turn_that_ends_early_says_how_many_messages_it_had(greeter, link, monkeypatch):
+    client, _ = link()
+    say(client, b"hello")
+    until(lambda: greeter.bodies)
+    monkeypatch.setattr(greeter, "on_message", lambda routing_id, body: greeter.bodies.append(body) or True)
+    say(client, b"one", b"another")
+    counts = []
+    while len(greeter.bodies) < 3:
+        assert greeter.router.socket.poll(20_000)
+        counts.append(greeter.router._drain_now())
+
+    assert counts == [1, 1]
 
 
 def test_a_peer_that_was_refused_and_comes_again_is_located_anew(accepted):

@@ -93,6 +93,8 @@ class RouterSocket:
         self._is_draining = False
         #: Whether the last turn had a single message. The next turn probably has only one as well.
         self._comes_alone = False
+        #: How many messages the last turn had that ended before the socket was empty.
+        self._turn = DRAIN_QUOTA
         #: The client of each routing id. The listener removes clients that have disconnected: see `forget`.
         self.clients: dict[bytes, Any] = {}
         #: Those of them whose connection is known. The next message of any other peer is asked over which connection it came.
@@ -134,12 +136,13 @@ class RouterSocket:
         while not self._closed and self._monitor.drain():
             pass
 
-    def _drain_now(self) -> bool:
-        """Hand over waiting messages. Returns whether there may be more."""
+    def _drain_now(self) -> int:
+        """Hand over waiting messages. Returns how many, at least, if there may be more; 0 if there are none."""
         if self._closed or self._watch.is_closed:
-            return False
+            return 0
+        self._turn = DRAIN_QUOTA
         try:
-            return self.drain()
+            return self._turn if self.drain() else 0
         finally:
             if not self._closed:
                 self._arm()
@@ -227,6 +230,7 @@ class RouterSocket:
                 count += 1
                 unheard = 1
                 if on_message(client, _recv(socket, _NOBLOCK)):
+                    self._turn = count
                     break
                 if self._comes_alone:
                     # Handle this message before asking for the next one, so that its answer leaves sooner.

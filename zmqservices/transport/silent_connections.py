@@ -35,11 +35,11 @@ class SilentConnections:
     """The connections of one socket bound to `endpoint`, and the routing ids of the clients at their other ends.
 
     `timeout`: seconds for which a connection may be silent. `read_events()` reads the socket's monitor until it is empty.
-    `drain()` hands over waiting messages and returns whether there may be more; if so, it was DRAIN_QUOTA messages.
+    `drain()` hands over waiting messages. Returns how many if there may be more; 0 if there are none.
     """
 
     def __init__(
-        self, reactor: Reactor, endpoint: str, timeout: float, read_events: Callable[[], None], drain: Callable[[], bool]
+        self, reactor: Reactor, endpoint: str, timeout: float, read_events: Callable[[], None], drain: Callable[[], int]
     ) -> None:
         self._reactor = reactor
         self._port = addresses.parse(endpoint)[1]
@@ -119,27 +119,41 @@ class SilentConnections:
             self._timer = self._reactor.call_later(self._connections.interval, self._look)
 
     def _look(self) -> None:
-        self._timer = None
+        is_crowded = self._connections.is_crowded
+        overdue = self._connections.overdue()
+        # After a long pause of this process, the greetings of peers still wait in its socket. ZeroMQ hands over one message of
+        # each connection in turn, and one more of a connection that was empty meanwhile. So even if messages never end, all
+        # greetings are among so many; the rest are messages of connections that begin meanwhile.
+        self._read_and_end(overdue, is_crowded, 2 * len(self._connections) + DRAIN_QUOTA if overdue else 0)
+
+    def _read_and_end(self, overdue: list[AcceptedConnection[bytes]], is_crowded: bool, most: int) -> None:
+        """End those that are still silent when the socket is empty, or has handed over `most` messages."""
+        # Until the look is over, the timer that has fired stays in its place, so that no message that is read sets another one.
+        left = 0
         try:
-            is_crowded = self._connections.is_crowded
-            overdue = self._connections.overdue()
-            if overdue:
-                self._read_and_end(overdue, is_crowded, 2 * len(self._connections) // DRAIN_QUOTA + 2)
+            left = self._read(most)
+            if not left:
+                self._end_silent(overdue, is_crowded)
         finally:
+            self._timer = None
+            if left and not self._is_closed:
+                self._timer = self._reactor.call_later(READING_PAUSE, self._read_and_end, overdue, is_crowded, left)
             self._set_timer()
 
-    def _read_and_end(self, overdue: list[AcceptedConnection[bytes]], is_crowded: bool, turns: int) -> None:
-        """End those that are still silent when the socket is empty, or was drained `turns` times."""
-        # After a long pause of this process, the greetings of peers still wait in its socket. ZeroMQ hands over one message of
-        # each connection in turn. So even if messages never end, after as many as there are connections, all greetings are read.
-        self._timer = None
+    def _read(self, most: int) -> int:
+        """Hand over messages for READING_TIME, so many at most. Returns how many of them are still to be read."""
         end = monotonic() + READING_TIME
-        while turns and not self._is_closed and self._drain():
-            turns -= 1
+        while most > 0:
+            count = self._drain()
+            if not count:
+                return 0
+            most -= count
             if monotonic() > end:
-                self._timer = self._reactor.call_later(READING_PAUSE, self._read_and_end, overdue, is_crowded, turns)
-                return
-        if not self._is_closed:
+                break
+        return max(most, 0)
+
+    def _end_silent(self, overdue: list[AcceptedConnection[bytes]], is_crowded: bool) -> None:
+        if overdue:
             self._read_events()
         try:
             for connection in overdue:
@@ -147,7 +161,6 @@ class SilentConnections:
                     self._end(connection, is_crowded)
         except OSError:
             pass  # No descriptor is free for a moment.
-        self._set_timer()
 
     def _end(self, connection: AcceptedConnection[bytes], is_crowded: bool) -> None:
         host = shut_down(connection.descriptor, connection.inode, self._port)
