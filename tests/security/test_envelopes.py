@@ -330,13 +330,16 @@ def test_a_note_does_not_outlive_the_trust_in_its_authority(keys, clock, verifie
     assert refused(verifier.note, signed) == "authority"
 
 
-def test_a_note_is_signed_again_with_a_newer_certificate_and_then_needs_no_former_authority(keys, clock, verifier, tmp_path):
+@pytest.mark.parametrize("later", [3600, 0], ids=["later", "in-the-same-second"])
+def test_a_note_is_signed_again_with_a_newer_certificate_and_then_needs_no_former_authority(
+    keys, clock, verifier, tmp_path, later
+):
     orders = keys("orders", publishes=("orders",))
     signer = Signer(orders, clock)
     first = verifier.note(signer.note(note(stamp=NOW + 5)))
     assert signer.note_again(first) is None
 
-    clock.now += 3600
+    clock.now += later
     former = Authority(Path(orders.folder).parent, clock=clock)
     successor = Authority.create(tmp_path / "next", clock=clock, former=former.folder)
     signed = SignedCertificate.from_bytes(files.read(successor.folder / "issued" / "orders", "certificate")[0])

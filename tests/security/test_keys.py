@@ -177,6 +177,17 @@ def test_a_certificate_ends_and_is_renewed_for_the_same_key(tmp_path):
     assert (folder / "node.key").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("passed", "starts"), [(0, 1), (1, 1), (-20, 1), (-DAY, -DAY)], ids=["same-second", "next", "clock-behind", "clock-was-wrong"]
+)
+def test_a_renewed_certificate_begins_after_the_former_one(tmp_path, passed, starts):
+    folder = Authority.create(tmp_path / "cluster", clock=lambda: NOW).issue("orders", days=9)
+
+    Authority(tmp_path / "cluster", lambda: NOW + passed).renew("orders", days=9)
+
+    assert Keys.read(folder, lambda: NOW).certificate.starts == NOW + starts
+
+
 def test_revoking_voids_the_renewed_certificates_as_well(tmp_path):
     authority = Authority.create(tmp_path / "cluster")
     folder = authority.issue("orders", days=2)

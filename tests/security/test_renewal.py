@@ -280,8 +280,7 @@ def test_notes_are_signed_again_at_once_when_the_certificate_is_of_another_autho
             there.put("events:orders\0mails.send:paid", {"source": "orders", "pattern": "paid", "group": "mails.send:paid"})
             until(lambda: here.view().notes)
             former = here.view().notes[0]
-            # In another second: the certificate that was issued later counts.
-            successor = Authority.create(tmp_path / "successor", clock=lambda: time.time() + 2, former=authority.folder)
+            successor = Authority.create(tmp_path / "successor", former=authority.folder)
             for folder in (orders, reader, Path(authority.folder / "registry")):
                 shutil.copy(successor.folder / folder.name / "authorities", folder)
             until(lambda: len(registry._keys.trust.authorities) == 2)
