@@ -228,6 +228,22 @@ def test_a_later_session_does_not_write_again_what_etcd_still_has(etcd, url):
         assert changed_at("one") > before[0]
 
 
+def test_a_record_that_was_deleted_before_a_later_session_announces_it_is_lost(etcd, url):
+    seed = seed_of(url, ttl=60.0)
+    with closing(seed.session("default")) as session:
+        session.open(frozenset())
+        session.put_record(record(ttl=60.0))
+
+    with closing(seed.session("default")) as session:
+        session.open(None)
+        etcd.call("/v3/kv/deleterange", json.dumps({"key": code(key_of_maths(url))}))
+        session.put_record(record(ttl=60.0))
+        assert session.keep() == ["one"]
+
+        session.put_record(record(ttl=60.0))
+        assert made_at(etcd, url) and session.keep() == []
+
+
 def test_a_record_whose_withdrawal_is_cut_off_is_withdrawn_by_the_next_session(etcd, url):
     withdraws_after_a_cut(url, int(etcd.host.rpartition(":")[2]))
 

@@ -67,6 +67,8 @@ class EtcdSession:
         self._open_member: EtcdMember | None = None
         #: Instances whose records an earlier session has written, and etcd still has.
         self._resumed: set[str] = set()
+        #: Those of them that were announced again without a write, until `keep` has looked at all their keys.
+        self._unchecked: set[str] = set()
         self._watched = WatchedRanges()
         self._watch_stream: EngineStream | None = None
         self._is_closed = False
@@ -213,6 +215,7 @@ class EtcdSession:
         """Puts the keys of a record under a lease of its ttl, and deletes those of sources that it no longer subscribes to.
 
         Does nothing if an earlier session has written exactly this, and etcd still had it when this session began.
+        The next `keep` looks whether another process has deleted it since.
         """
         instance, leases = record.instance, self._leases
         keys = self._keyspace.keys_of(record)
@@ -222,6 +225,7 @@ class EtcdSession:
             self._resumed.discard(instance)
             if former == written:
                 self._keyspace.keys[instance] = set(keys)
+                self._unchecked.add(instance)
                 return
         places = self._keyspace.keys.get(instance, set()) | (former.keys if former is not None else set())
         deletions = [delete(key.encode()) for key in sorted(places - set(keys))]
@@ -293,22 +297,28 @@ class EtcdSession:
             self._lost.update(self._leases.renew(self._member))
         if not self._leases:
             check(self._member, self._keyspace)
-        if time.monotonic() >= self._look_at:
+        if self._unchecked or time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + LOOK_EVERY
             self._lost.update(self._deleted())
         lost, self._lost = sorted(self._lost), set()
         return lost
 
     def _deleted(self) -> set[str]:
-        """Own instances with a key that another process deleted or overwrote. Keys that are watched need no check."""
+        """Own instances with a key that another process deleted or overwrote.
+
+        Keys that are watched need no check, but for records that were not written by this session: a key that was deleted before
+        this process announced its record here was not yet known as its own.
+        """
         own = [
             (instance, key)
             for instance, record in self._leases.own.items()
             for key in record.keys
-            if not self._keyspace.is_wanted(key)
+            if instance in self._unchecked or not self._keyspace.is_wanted(key)
         ]
         with self._member.errors():
-            return self._leases.missing(self._member, own)
+            missing = self._leases.missing(self._member, own)
+        self._unchecked.clear()
+        return missing
 
     def keep_every(self) -> float:
         """Seconds: a third of the shortest lease, at most KEEP_EVERY."""
