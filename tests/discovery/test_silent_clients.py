@@ -1,6 +1,5 @@
 """A registry ends connections over which nobody makes a valid request in time, and no others."""
 
-import socket
 from contextlib import ExitStack, closing
 
 import pytest
@@ -10,7 +9,7 @@ from discovery import open_directory, protocol
 from discovery.interest import service_key
 from discovery.server.limits import RegistryLimits
 from tests.discovery.stage import RawClient, eventually, record, start_registry
-from tests.system.hostile_messages import GREETING, frame, ready
+from tests.zmtp import GREETING, connect, frame, has_ended, ready
 
 MOST_NAMES = 2_000
 
@@ -22,23 +21,9 @@ def registry():
     server.stop()
 
 
-def connect(registry, *parts):
-    host, _, port = registry.url.removeprefix("tcp://").rpartition(":")
-    raw = socket.create_connection((host, int(port)), 20)
-    raw.sendall(GREETING + ready(b"DEALER") + b"".join(parts))
-    raw.setblocking(False)
-    return raw
-
-
-def has_ended(raw):
-    try:
-        while raw.recv(65_536):
-            pass
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
+def dealer(registry, *parts):
+    """A connection by hand."""
+    return connect(registry.url, GREETING + ready(b"DEALER") + b"".join(parts))
 
 
 def subscribe(*services):
@@ -59,7 +44,7 @@ def test_connections_without_a_valid_request_are_ended_and_clients_are_not(regis
         watching.socket.reconnect_ivl = holding.socket.reconnect_ivl = -1
         watching.ask(subscribe("maths"))
         holding.ask(protocol.Register(1, record("one")))
-        silent = {what: stack.enter_context(closing(connect(registry, *parts))) for what, parts in JUNK.items()}
+        silent = {what: stack.enter_context(closing(dealer(registry, *parts))) for what, parts in JUNK.items()}
 
         eventually(lambda: all(map(has_ended, silent.values())))
 
@@ -72,7 +57,7 @@ def test_connections_without_a_valid_request_are_ended_and_clients_are_not(regis
 
 
 def test_a_client_of_the_directory_keeps_its_connection(registry, caplog):
-    with open_directory(registry.url) as directory, closing(connect(registry)) as silent:
+    with open_directory(registry.url) as directory, closing(dealer(registry)) as silent:
         assert directory.wait_ready(20)
         eventually(lambda: has_ended(silent))
 

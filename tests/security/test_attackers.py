@@ -24,6 +24,7 @@ from discovery.server.limits import RegistryLimits
 from discovery.server.registry_server import RegistryServer
 from tests.security.stage import Stranger
 from tests.stage import until
+from tests.zmtp import connect, has_ended
 from zmqservices.containers import ServiceContainer
 from zmqservices.rpc import rpc
 from zmqservices.standalone.rpc import ServiceRpcProxy
@@ -72,11 +73,6 @@ def greeting(mechanism):
 
 def command(body):
     return b"\x04" + bytes([len(body)]) + body if len(body) < 256 else b"\x06" + len(body).to_bytes(8, "big") + body
-
-
-def connect(endpoint):
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    return socket.create_connection((host, int(port)), 30)
 
 
 def handshake_of(endpoint, pair, server_key):
@@ -183,17 +179,6 @@ def test_nobody_comes_in_by_half_a_handshake_a_false_one_or_one_of_others(cluste
 
 def lines_of(caplog, endpoint):
     return [record.getMessage() for record in caplog.records if f"a peer at {endpoint}" in record.getMessage()]
-
-
-def has_ended(raw):
-    try:
-        while raw.recv(65_536):
-            pass
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
 
 
 def test_an_honest_client_comes_in_during_a_flood_of_handshakes(cluster, start, caplog):

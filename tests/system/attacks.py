@@ -32,6 +32,7 @@ import zmq
 
 from tests.system import hostile_messages as hostile
 from tests.system.hostile_messages import Frames, Maker
+from tests.zmtp import GREETING, frame, ready, shake_hands
 from zmqservices.wire.messages import Hello, Pong
 
 #: Messages that one connection of an attacker sends, before it ends it and comes again.
@@ -110,16 +111,6 @@ def throw_by_dealer(endpoint: str, messages: Iterator[Message], hello: bytes | N
                 wait_until_heard(raw)
 
 
-def shake_hands(raw: socket.socket) -> None:
-    """Wait for the greeting and the READY of the other end: what comes before it is ready, it does not even look at."""
-    seen = b""
-    while b"\x05READY" not in seen:
-        some = raw.recv(500)
-        if not some:
-            raise ConnectionError("the connection was ended during the handshake")
-        seen += some
-
-
 def throw_by_hand(of: str, messages: Iterator[Message], sent: Counter[str]) -> None:
     """Each over a connection of its own, some of which stay open for a while."""
     waiting: list[socket.socket] = []
@@ -135,7 +126,7 @@ def throw_by_hand(of: str, messages: Iterator[Message], sent: Counter[str]) -> N
         try:
             for number, part in enumerate(frames):
                 raw.sendall(part)
-                if number == 0 and len(frames) > 1 and part.startswith(hostile.GREETING):
+                if number == 0 and len(frames) > 1 and part.startswith(GREETING):
                     shake_hands(raw)
             if len(waiting) % 2:
                 raw.setblocking(False)
@@ -160,7 +151,7 @@ def keep_some_silent(addresses: list[str], count: int, sent: Counter[str]) -> No
     poller = select.poll()
     for number in range(count):
         raw = socket.create_connection(address(addresses[number % len(addresses)]), 20)
-        raw.sendall(hostile.GREETING + hostile.ready(b"DEALER"))
+        raw.sendall(GREETING + ready(b"DEALER"))
         raw.setblocking(False)
         silent[raw.fileno()] = raw
         poller.register(raw, select.POLLIN)
@@ -180,7 +171,7 @@ def answers_heartbeats(raw: socket.socket) -> bool:
     try:
         said = raw.recv(65_536)
         for _ in range(said.count(b"\4PING")):
-            raw.send(hostile.frame(b"\4PONG", command=True))
+            raw.send(frame(b"\4PONG", command=True))
     except BlockingIOError:
         return True
     except OSError:

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgpack
 
+from tests.zmtp import GREETING, frame, ready
 from zmqservices.wire import batches, envelope
 from zmqservices.wire.messages import (
     KINDS,
@@ -38,16 +39,6 @@ from zmqservices.wire.messages import (
     Unsubscribe,
     Welcome,
 )
-
-#: A greeting of ZMTP 3.0 without security, and the READY of a DEALER and of a SUB.
-GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
-
-
-def ready(kind: bytes) -> bytes:
-    """The command with which a socket of this kind says that it is there."""
-    body = b"\x05READY\x0bSocket-Type" + len(kind).to_bytes(4, "big") + kind
-    return b"\x04" + bytes([len(body)]) + body
-
 
 #: Routing ids of others: ZeroMQ's first ones, and what might be somebody's.
 ROUTING_IDS = (b"\0abcd", b"\0\0\0\0\1", b"\1" * 17, b"\1" + bytes(16), b"")
@@ -267,14 +258,6 @@ ROUTER: tuple[Kind, ...] = (
 
 
 # --- ZMTP by hand: what goes out over one connection ---------------------------------------------------------------------
-
-
-def frame(body: bytes, more: bool = False, command: bool = False) -> bytes:
-    """One frame of ZMTP, its length right."""
-    flags = (1 if more else 0) | (4 if command else 0)
-    if len(body) < 256:
-        return bytes([flags, len(body)]) + body
-    return bytes([flags | 2]) + len(body).to_bytes(8, "big") + body
 
 
 def half_a_greeting(maker: Maker) -> Iterator[Frames]:

@@ -1,7 +1,6 @@
 """An attacker beside honest clients: their calls are answered, no process ends or grows, and the log reports the attack."""
 
 import secrets
-import socket
 from contextlib import contextmanager
 
 import psutil
@@ -11,12 +10,12 @@ import zmq
 from tests.system.attacks import SHARES
 from tests.system.processes import eventually
 from tests.system.siege import Siege
+from tests.zmtp import GREETING, connect, ready
 from zmqservices.wire import envelope
 from zmqservices.wire.messages import Ack, Cancel, Hello, Ping
 
 MEGABYTE = 1024 * 1024
-GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
-READY = b"\x04\x1a\x05READY\x0bSocket-Type" + (6).to_bytes(4, "big") + b"DEALER"
+READY = ready(b"DEALER")
 CALL = envelope.encode_call(7, "maths", "add", [2, 3], None, 5.0, {})
 BOMB = b"\x92\x0d\xdd" + (1_000_000).to_bytes(4, "big") + bytes(1_000_000)
 
@@ -74,11 +73,10 @@ def test_a_dealer_that_says_all_that_it_should_not(attack, maths):
 
 def test_zmtp_by_hand_that_never_ends_as_it_should(attack):
     def steps(endpoint, namespace):
-        host, port = endpoint.removeprefix("tcp://").split(":")
         for said in (b"", b"GET / HTTP/1.1\r\n\r\n", GREETING[:20], GREETING, GREETING + READY, GREETING + b"\x02" + b"\xff" * 8):
-            with socket.create_connection((host, int(port)), 20) as raw:
+            with connect(endpoint) as raw:
                 yield lambda said=said, raw=raw: raw.sendall(said)
-        with socket.create_connection((host, int(port)), 20) as raw:
+        with connect(endpoint) as raw:
             raw.sendall(GREETING + READY)
             yield lambda: raw.sendall(b"\x01\x01x" * 1000 + b"\x00\x01x")
 

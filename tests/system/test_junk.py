@@ -2,7 +2,6 @@
 
 import random
 import secrets
-import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import zmq
 from discovery.faults import MOST_PER_SECOND
 from tests.ports import free_port
 from tests.system.processes import eventually
+from tests.zmtp import connect
 from zmqservices.exceptions import RpcTimeout, ZmqServicesError
 from zmqservices.standalone.rpc import ClusterRpcProxy
 from zmqservices.wire import batches, envelope
@@ -199,18 +199,12 @@ def test_a_frame_beyond_the_limit_costs_its_sender_the_connection_and_us_nothing
     ids=["HTTP", "another mechanism", "noise", "zeros"],
 )
 def test_bytes_that_are_no_zeromq(remote, endpoint, greeting):
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-
     for _ in range(20):
-        with socket.create_connection((host, int(port)), timeout=20) as raw:
-            raw.sendall(greeting)
+        connect(endpoint, greeting).close()
 
 
 def test_a_connection_that_says_nothing_is_closed(remote, endpoint):
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-
-    with socket.create_connection((host, int(port)), timeout=20) as raw:
-        raw.sendall(b"\xff\0\0\0\0\0\0\0\1\x7f")
+    with connect(endpoint, b"\xff\0\0\0\0\0\0\0\1\x7f") as raw:
         while raw.recv(4096):
             pass
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from contextlib import closing
 from time import monotonic, thread_time
@@ -11,14 +10,13 @@ from time import monotonic, thread_time
 import gevent
 import pytest
 
-from tests.system.hostile_messages import GREETING, frame, ready
+from tests.zmtp import GREETING, connect, frame, has_ended, ready, shake_hands
 from zmqservices.exceptions import ConfigurationError
 from zmqservices.transport import (
     BroadcastPublisher,
     BroadcastSubscriber,
     SocketOptions,
     Sockets,
-    addresses,
     broadcast_connections,
 )
 from zmqservices.transport import broadcast as module
@@ -161,32 +159,17 @@ def test_an_address_that_cannot_be_bound_is_named(reactor, sockets, broadcast, c
 
 def subscriber_by_hand(endpoint, topic):
     """A connection that speaks ZMTP by hand, and subscribes."""
-    raw = socket.create_connection(addresses.parse(endpoint), 30)
-    raw.sendall(GREETING + ready(b"SUB"))
-    seen = b""
-    while b"READY" not in seen:
-        some = raw.recv(500)
-        if not some:  # The machine was too busy for the handshake to be in time.
-            raw.close()
-            return subscriber_by_hand(endpoint, topic)
-        seen += some
+    raw = connect(endpoint, GREETING + ready(b"SUB"))
+    try:
+        shake_hands(raw)
+    except ConnectionError:  # The machine was too busy for the handshake to be in time.
+        raw.close()
+        return subscriber_by_hand(endpoint, topic)
     try:
         raw.sendall(frame(b"\1" + topic))
     except OSError:
         pass  # It was thrown out before it had said all.
     return raw
-
-
-def has_ended(raw):
-    raw.setblocking(False)
-    try:
-        while raw.recv(65_536):
-            pass
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
 
 
 @pytest.mark.parametrize("size", [LONGEST_SUBSCRIPTION + 1, 10 * 1024 * 1024])
@@ -264,9 +247,7 @@ def test_connections_beyond_half_of_the_descriptors_are_ended(reactor, sockets, 
     opened = []
     try:
         for _ in range(5):
-            opened.append(socket.create_connection(addresses.parse(broadcast.endpoint), 20))
-            opened[-1].sendall(GREETING + ready(b"SUB"))
-            opened[-1].setblocking(False)
+            opened.append(connect(broadcast.endpoint, GREETING + ready(b"SUB")))
 
         until(lambda: sum(map(has_ended, opened)) == 2)
 

@@ -14,7 +14,7 @@ import zmq
 
 from tests.cluster.calls.world import FakeReactor
 from tests.stage import until
-from tests.system.hostile_messages import GREETING, frame, ready
+from tests.zmtp import GREETING, connect, frame, has_ended, ready
 from zmqservices.transport import DealerLink, RouterSocket, SocketOptions, Sockets
 from zmqservices.transport import silent_connections as module
 from zmqservices.transport.hub import HubReactor
@@ -119,31 +119,16 @@ def link(reactor, sockets, greeter):
 
 @pytest.fixture
 def raw(greeter):
-    """`raw()`: a connection by hand, after its handshake."""
+    """`raw()`: a connection by hand that has said what it is."""
     opened = []
 
-    def raw(kind=b"DEALER"):
-        host, _, port = greeter.router.endpoint.removeprefix("tcp://").rpartition(":")
-        found = socket.create_connection((host, int(port)), 20)
-        opened.append(found)
-        found.sendall(GREETING + ready(kind))
-        found.setblocking(False)
-        return found
+    def raw():
+        opened.append(connect(greeter.router.endpoint, GREETING + ready(b"DEALER")))
+        return opened[-1]
 
     yield raw
     for one in opened:
         one.close()
-
-
-def has_ended(raw):
-    try:
-        while raw.recv(65_536):
-            pass
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
 
 
 def say(link, *bodies):
@@ -400,13 +385,10 @@ def test_when_many_connections_are_silent_the_oldest_go_early(reactor, sockets, 
     greeter = Greeter()
     monkeypatch.setattr("discovery.accepted.LOOK_INTERVAL", 0.05)
     greeter.router = RouterSocket(reactor, patient, "tcp://127.0.0.1:0", greeter)
-    host, _, port = greeter.router.endpoint.removeprefix("tcp://").rpartition(":")
     opened = []
     try:
         for _ in range(5):
-            opened.append(socket.create_connection((host, int(port)), 20))
-            opened[-1].sendall(GREETING + ready(b"DEALER"))
-            opened[-1].setblocking(False)
+            opened.append(connect(greeter.router.endpoint, GREETING + ready(b"DEALER")))
             until(lambda: len(greeter.router._silent._connections) == len(opened))
         until(lambda: has_ended(opened[0]) and has_ended(opened[1]))
         wait_for_looks(greeter, 5)

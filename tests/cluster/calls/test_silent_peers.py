@@ -1,15 +1,13 @@
 """Connections to a running service over which no valid HELLO comes are ended. No call of an honest client fails for it."""
 
 import os
-import socket
 from contextlib import ExitStack, closing
 
 import pytest
 
 from discovery.accepted import inode_of, shut_down
+from tests import zmtp
 from tests.stage import Aside, aside, until
-from tests.system.attacks import shake_hands
-from tests.system.hostile_messages import GREETING, frame, ready
 from zmqservices.membership import Membership
 from zmqservices.rpc import rpc
 from zmqservices.standalone.rpc import ServiceRpcProxy
@@ -39,26 +37,11 @@ def ended(router):
 
 def connect(router, *bodies):
     """A connection by hand, after its handshake."""
-    host, _, port = router.endpoint.removeprefix("tcp://").rpartition(":")
-    raw = socket.create_connection((host, int(port)), 20)
-    identity = ROUTING_ID_PREFIX + os.urandom(ROUTING_ID_LENGTH - 1)
-    command = ready(b"DEALER")[2:] + b"\x08Identity" + len(identity).to_bytes(4, "big") + identity
-    raw.sendall(GREETING + frame(command, command=True))
-    shake_hands(raw)
-    raw.sendall(b"".join(map(frame, bodies)))
-    raw.setblocking(False)
+    routing_id = ROUTING_ID_PREFIX + os.urandom(ROUTING_ID_LENGTH - 1)
+    raw = zmtp.connect(router.endpoint, zmtp.GREETING + zmtp.ready(b"DEALER", routing_id))
+    zmtp.shake_hands(raw)
+    raw.sendall(b"".join(map(zmtp.frame, bodies)))
     return raw
-
-
-def has_ended(raw):
-    try:
-        while raw.recv(65_536):
-            pass
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
 
 
 SAID = {
@@ -76,7 +59,7 @@ def test_who_says_no_valid_hello_is_let_go_and_an_idle_client_is_not(router, clu
         [connection] = router._silent._descriptors.values()
         silent = [stack.enter_context(closing(connect(router, *bodies))) for bodies in SAID.values()]
 
-        until(lambda: all(map(has_ended, silent)))
+        until(lambda: all(map(zmtp.has_ended, silent)))
 
         assert client.add(2, 3) == 5
         assert router._silent._connections._all.keys() == {connection}
@@ -105,8 +88,8 @@ def test_a_client_that_the_service_forgot_over_a_living_connection_is_let_go(rou
         assert client.add(2, 3) == 5
         with closing(connect(router, envelope.encode(Hello(MAJOR, MINOR, "node", cluster_config["NAMESPACE"], None)))) as raw:
             until(lambda: len(router.clients) == 2)
-            raw.send(b"".join(frame(b"junk") for _ in range(30)))
+            raw.send(b"".join(zmtp.frame(b"junk") for _ in range(30)))
 
-            until(lambda: has_ended(raw))
+            until(lambda: zmtp.has_ended(raw))
 
         assert client.add(2, 3) == 5
