@@ -40,6 +40,7 @@ from zmqservices.web.websocket import messages as websocket
 from zmqservices.web.websocket.transport import WebSocketTransport
 from zmqservices.wire import codec, envelope, topics
 from zmqservices.wire.messages import Batch, Error
+from zmqservices.wire.payloads import Payloads
 from zmqservices.wire.quoting import LONGEST_QUOTE, quoted
 from zmqservices.wire.serializers import JSON
 
@@ -99,7 +100,7 @@ def _read_body(data: bytes) -> None:
 
 def _read_body_and_payload(data: bytes) -> None:
     taken = [b"payload"]
-    payloads = envelope.Payloads(lambda: taken.pop() if taken else None)
+    payloads = Payloads(lambda: taken.pop() if taken else None)
     try:
         message = envelope.decode(data, payloads=payloads)
         if payloads.fetched is not None:

@@ -14,7 +14,7 @@ import pytest
 from tests.stage import Gate
 from zmqservices.exceptions import MessageTooLarge, RemoteError, UnserializableValueError
 from zmqservices.rpc import ClusterRpc, RpcProxy, ServiceRpc, rpc
-from zmqservices.wire.envelope import LARGE
+from zmqservices.wire.payloads import LARGE
 
 VALUES = [
     None,

@@ -17,7 +17,7 @@ from zmqservices.exceptions import (
 )
 from zmqservices.rpc import rpc
 from zmqservices.standalone.rpc import ClusterRpcProxy
-from zmqservices.wire.envelope import LARGE
+from zmqservices.wire.payloads import LARGE
 
 
 @pytest.fixture

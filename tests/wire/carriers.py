@@ -1,7 +1,7 @@
 """Messages with a value that travels in a frame of its own, in each place where one may stand."""
 
-from zmqservices.wire.envelope import LARGE
 from zmqservices.wire.messages import Call, Event, Result, Stream
+from zmqservices.wire.payloads import LARGE
 
 BIG = b"x" * LARGE
 

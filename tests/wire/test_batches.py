@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from tests.wire.test_envelope import messages
 from zmqservices.exceptions import ProtocolError
-from zmqservices.wire import envelope
 from zmqservices.wire.batches import encode as encode_batch
 from zmqservices.wire.envelope import decode, encode, encode_call, encode_result, message_of
 from zmqservices.wire.messages import Batch, Call, Ping, Result
+from zmqservices.wire.payloads import Payloads
 
 PLACEHOLDER = bytes.fromhex("c70010")
 CALLS = [encode_call(number, "maths", "add", (number, 2), None, 29.5, {"user": 7}) for number in range(40)]
@@ -126,7 +126,7 @@ def test_whatever_comes_it_is_a_batch_or_refused(junk):
 
 
 def test_a_frame_that_none_of_them_may_have_costs_all(monkeypatch):
-    payloads = envelope.Payloads(lambda: b"a frame")
+    payloads = Payloads(lambda: b"a frame")
     body = encode_batch([CALLS[0], encode_result(1, 2)[:-1] + PLACEHOLDER])
 
     batch = decode(body, payloads=payloads)

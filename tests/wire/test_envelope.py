@@ -10,8 +10,9 @@ from tests.wire.carriers import BIG, CARRIERS
 from tests.wire.strategies import texts, values
 from zmqservices.exceptions import ProtocolError, UnserializableValueError
 from zmqservices.wire import envelope
-from zmqservices.wire.envelope import PayloadMissing, decode, encode, encode_call, encode_event, encode_result
+from zmqservices.wire.envelope import decode, encode, encode_call, encode_event, encode_result
 from zmqservices.wire.messages import KINDS, Call, Error, Event, Hello, Ping, Result
+from zmqservices.wire.payloads import LARGE, PayloadMissing
 
 counts = st.integers(0, 2**64 - 1)
 maps = st.dictionaries(texts, values, max_size=3)
@@ -74,7 +75,7 @@ def test_a_result_comes_back(id, value):
 
 @given(
     *(counts, counts, texts, texts, st.none() | texts, counts, st.none() | maps, st.none() | texts, st.none() | counts),
-    st.binary(max_size=20) | st.just(bytes(envelope.LARGE)),
+    st.binary(max_size=20) | st.just(bytes(LARGE)),
 )
 def test_an_event_comes_back(seq, prev_seq, source, type, group, attempt, headers, key, subscription, body):
     event = Event("j", seq, prev_seq, source, type, body, group, attempt, headers, key, "json", 1.5, subscription)

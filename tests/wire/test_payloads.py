@@ -9,8 +9,9 @@ from tests.wire.strategies import values
 from zmqservices.exceptions import ProtocolError
 from zmqservices.wire import envelope
 from zmqservices.wire.codec import PLACEHOLDER
-from zmqservices.wire.envelope import LARGE, PayloadMissing, Payloads, decode, encode
+from zmqservices.wire.envelope import decode, encode
 from zmqservices.wire.messages import KINDS, Call, Hello, Result
+from zmqservices.wire.payloads import LARGE, PayloadMissing, Payloads
 
 NESTED = [[[]]]
 for _ in range(520):

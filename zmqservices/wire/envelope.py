@@ -10,7 +10,6 @@ Rule 3: CALL, RESULT and EVENT are encoded by hand, for speed. All other kinds a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from msgpack import StackError, Unpacker, unpackb
@@ -19,9 +18,7 @@ from zmqservices.exceptions import ProtocolError
 from zmqservices.wire import batches, codec, shapes
 from zmqservices.wire.codec import PLACEHOLDER, TRUSTED_SIZE, pack
 from zmqservices.wire.messages import KINDS, Batch, Call, Error, Event, Message, Nack, Result, Stream
-
-#: A bytes value of this size or more is sent in a separate frame, which is cheaper than copying it.
-LARGE = 48 * 1024
+from zmqservices.wire.payloads import HOOK_ALONE, LARGE, PLACES, Payloads, parted, put, without
 
 #: The most bytes of a body without values of users. A longer body is refused before it is decoded.
 LARGEST_CONTROL = 256 * 1024
@@ -29,10 +26,6 @@ LARGEST_CONTROL = 256 * 1024
 _CARRY_VALUES = frozenset(cls.KIND for cls in (Call, Result, Error, Stream, Batch, Event, Nack))
 
 Frames: TypeAlias = bytes | tuple[bytes, bytes]
-
-
-class PayloadMissing(ProtocolError):
-    """The body announces a payload frame, and none was given. Decode the body again together with the next frame."""
 
 
 # --- writing -----------------------------------------------------------------------------------------------
@@ -53,7 +46,7 @@ def encode_call(
     Raises UnserializableValueError for an argument that cannot travel. Takes about 0.5 us for a small call.
     """
     if serializer is not None:
-        args, payload = _parted(args)
+        args, payload = parted(args)
         return _framed(pack([3, id, service, method, args, None, time_left, headers or None, serializer]), payload)
     args = list(args)
     payload = None
@@ -67,7 +60,7 @@ def encode_call(
     else:
         kwargs = None
     if payload is not None:
-        args, kwargs = _without(payload, args, kwargs)
+        args, kwargs = without(payload, args, kwargs)
     fields = [3, id, service, method, args, kwargs, time_left, headers] if headers else _trimmed(
         [3, id, service, method, args, kwargs, time_left]
     )  # fmt: skip
@@ -110,7 +103,7 @@ def encode_event(
     subscription: int | None = None,
 ) -> Frames:
     """The frames of an EVENT. Raises UnserializableValueError for a value that cannot travel. Takes about 0.7 us."""
-    body, payload = _parted(body)
+    body, payload = parted(body)
     fields = [16, origin, seq, prev_seq, source, event_type, body, group, attempt, headers, key, serializer, at]
     if subscription is not None:
         fields.append(subscription)
@@ -123,36 +116,14 @@ def encode(message: Message) -> Frames:
     if type(message) is Call:
         return encode_call(*fields)
     payload = None
-    place = _PLACES.get(type(message))
+    place = PLACES.get(type(message))
     if place is not None:
-        fields[place], payload = _parted(fields[place])
+        fields[place], payload = parted(fields[place])
     return _framed(pack(_trimmed([message.KIND, *fields])), payload)
-
-
-#: The field of each kind of message that a payload frame may carry. In a Call it may also be an argument: see `_put_in_call`.
-_PLACES: dict[type, int] = {
-    cls: shapes.NAMES[cls].index(name) for cls, name in ((Result, "value"), (Stream, "chunk"), (Event, "body"))
-}
 
 
 def _framed(body: bytes, payload: bytes | None) -> Frames:
     return body if payload is None else (body, payload)
-
-
-def _without(payload: bytes, args: list[Any], kwargs: dict[str, Any] | None) -> tuple[list[Any], Any]:
-    """The arguments, with the placeholder in place of the first occurrence of this bytes object."""
-    for index, value in enumerate(args):
-        if value is payload:
-            return [*args[:index], PLACEHOLDER, *args[index + 1 :]], kwargs
-    keywords = kwargs or {}
-    keyword = next(key for key, value in keywords.items() if value is payload)
-    return args, {**keywords, keyword: PLACEHOLDER}
-
-
-def _parted(value: object) -> tuple[Any, bytes | None]:
-    if type(value) is bytes and len(value) >= LARGE:
-        return PLACEHOLDER, value
-    return value, None
 
 
 def _trimmed(fields: list[Any]) -> list[Any]:
@@ -163,63 +134,6 @@ def _trimmed(fields: list[Any]) -> list[Any]:
 
 
 # --- reading -----------------------------------------------------------------------------------------------
-
-
-def _payload_is_missing(raw: bytes) -> Any:
-    raise PayloadMissing("the body announces a payload frame, and none follows")
-
-
-_hook_alone = codec.make_hook(0, _payload_is_missing)
-
-
-class Payloads:
-    """Fetches the payload frames of one socket's messages. Each is fetched while the body that announces it is decoded.
-
-        payloads = Payloads(link.take_payload)
-        message = decode(body, payloads=payloads)
-        if payloads.fetched is not None:
-            size += payloads.settle(message)
-
-    `take` returns the frame that follows the body, or None if no frame follows.
-    """
-
-    __slots__ = ("_take", "hook", "fetched", "_places")
-
-    def __init__(self, take: Callable[[], bytes | None]) -> None:
-        self._take = take
-        self.hook = codec.make_hook(0, self._on_payload)
-        #: The frame that was fetched for the last body. `settle` must take it before another body is decoded.
-        self.fetched: bytes | None = None
-        self._places = 0
-
-    def _on_payload(self, raw: bytes) -> Any:
-        if self.fetched is None:
-            self.fetched = self._take()
-            if self.fetched is None:
-                _payload_is_missing(raw)
-        # `settle` refuses a body with two placeholders, or with one that is not empty.
-        self._places += 1 if raw == b"" else 2
-        return self.fetched
-
-    def begin_again(self) -> None:
-        """Called before a body is decoded a second time: forget its placeholders."""
-        self._places = 0
-
-    def drop(self) -> None:
-        """Forget the fetched frame."""
-        self.fetched = None
-        self._places = 0
-
-    def settle(self, message: Message) -> int:
-        """The size of the frame in bytes; the frame is forgotten. To be called with each decoded message for which a frame came.
-
-        Raises ProtocolError unless the message has exactly one allowed place for the frame.
-        """
-        payload, places = self.fetched, self._places
-        self.drop()
-        if payload is None or places != 1 or not _is_in_place(message, payload):
-            raise ProtocolError("a payload frame came, and the body has not one place for it")
-        return len(payload)
 
 
 def decode(
@@ -235,7 +149,7 @@ def decode(
     """
     if payload is not None:
         return _decode_both(body, payload, call_class)
-    hook = _hook_alone if payloads is None else payloads.hook
+    hook = HOOK_ALONE if payloads is None else payloads.hook
     try:
         try:
             if len(body) > TRUSTED_SIZE:
@@ -257,7 +171,7 @@ def decode(
         if payloads is not None:
             payloads.drop()
         if isinstance(exc, ProtocolError) and batches.is_batch(body):
-            return Batch(batches.part(body, _hook_alone))
+            return Batch(batches.part(body, HOOK_ALONE))
         raise
 
 
@@ -359,53 +273,6 @@ def _decode_both(body: bytes, payload: object, call_class: type[Call]) -> Messag
         return PLACEHOLDER
 
     message = _message(codec.unpack_with(body, codec.make_hook(0, on_payload)), call_class)
-    if seen != [b""] or not _put(message, payload if type(payload) is bytes else _bytes_of(payload)):
+    if seen != [b""] or not put(message, payload):
         raise ProtocolError("a payload frame came, and the body has not one place for it")
     return message
-
-
-def _bytes_of(payload: Any) -> bytes:
-    try:
-        return bytes(memoryview(payload))
-    except (TypeError, ValueError) as exc:
-        raise ProtocolError(f"a payload frame without bytes: {exc}") from exc
-
-
-def _put(message: Message, payload: bytes) -> bool:
-    """Put the payload in place of the placeholder. Returns False if the placeholder is not in an allowed place."""
-    if isinstance(message, Call):
-        return _put_in_call(message, payload)
-    place = _PLACES.get(type(message))
-    if place is None:
-        return False
-    name = shapes.NAMES[type(message)][place]
-    if getattr(message, name) is not PLACEHOLDER:
-        return False
-    setattr(message, name, payload)
-    return True
-
-
-def _is_in_place(message: Message, payload: bytes) -> bool:
-    if isinstance(message, Call):
-        return (
-            message.args is payload
-            or any(value is payload for value in message.args)
-            or any(value is payload for value in (message.kwargs or {}).values())
-        )
-    place = _PLACES.get(type(message))
-    return place is not None and getattr(message, shapes.NAMES[type(message)][place]) is payload
-
-
-def _put_in_call(call: Call, payload: bytes) -> bool:
-    if call.args is PLACEHOLDER:
-        call.args = payload
-        return True
-    for index, value in enumerate(call.args):
-        if value is PLACEHOLDER:
-            call.args[index] = payload
-            return True
-    for key, value in (call.kwargs or {}).items():
-        if value is PLACEHOLDER:
-            call.kwargs = {**(call.kwargs or {}), key: payload}
-            return True
-    return False

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.cluster.calls.world import NAMESPACE, Calling, Serving
-from zmqservices.wire import envelope
 from zmqservices.wire.messages import MAJOR, MINOR, WAITING, Call, Hello, Result, Welcome
+from zmqservices.wire.payloads import LARGE
 
 # --- the server's half -------------------------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ def test_answers_with_a_serializer_or_a_payload_have_the_number_as_well(serving,
     serving.taken[-1].reply(b"5", "json")
 
     assert client.heard() == [Result(1, b"5", "json", 7)]
-    large = bytes(envelope.LARGE)
+    large = bytes(LARGE)
     client.say(Call(2, "maths", "add", []))
     serving.taken[-1].reply(large)
     [result] = [message for message in client.heard() if type(message) is Result]

@@ -34,7 +34,7 @@ from zmqservices.transport.dealer import DealerListener
 from zmqservices.transport.faults import Faults
 from zmqservices.transport.reactor import COUNTED_BYTES, COUNTED_REFUSAL, DRAIN_QUOTA, Reactor
 from zmqservices.wire import envelope
-from zmqservices.wire.envelope import Payloads, decode, message_of
+from zmqservices.wire.envelope import decode, message_of
 from zmqservices.wire.headers import HeaderLimits
 from zmqservices.wire.messages import (
     MAJOR,
@@ -53,6 +53,7 @@ from zmqservices.wire.messages import (
     Result,
     Welcome,
 )
+from zmqservices.wire.payloads import Payloads
 from zmqservices.wire.quoting import plain
 
 _log = logging.getLogger(__name__)

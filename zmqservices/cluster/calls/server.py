@@ -28,8 +28,9 @@ from zmqservices.transport.faults import Faults
 from zmqservices.transport.reactor import COUNTED_BYTES, COUNTED_REFUSAL, DRAIN_QUOTA, Reactor
 from zmqservices.transport.router import RouterListener
 from zmqservices.wire import envelope
-from zmqservices.wire.envelope import Payloads, decode, message_of
+from zmqservices.wire.envelope import decode, message_of
 from zmqservices.wire.messages import Batch, Bye, Cancel, Error, Hello, Message, Ping, Pong
+from zmqservices.wire.payloads import Payloads
 from zmqservices.wire.quoting import plain, quoted
 from zmqservices.wire.shapes import LONGEST_NAME
 
