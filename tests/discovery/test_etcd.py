@@ -244,6 +244,38 @@ def test_a_record_that_was_deleted_before_a_later_session_announces_it_is_lost(e
         assert made_at(etcd, url) and session.keep() == []
 
 
+@pytest.mark.parametrize("is_withdrawn", [False, True], ids=["changed", "withdrawn"])
+def test_a_late_write_of_a_session_that_was_given_up_does_not_stay(url, stack, is_withdrawn):
+    seed = seed_of(url, ttl=60.0)
+    late = record(ttl=60.0, version=1, subscriptions=[{"source": "orders"}])
+    newest = record(ttl=60.0, version=2)
+
+    def next_session():
+        session = stack.enter_context(closing(seed.session("default")))
+        session.open(frozenset())
+        return session
+
+    def bring_up_to_date(session):
+        return session.delete_record("default", "one") if is_withdrawn else session.put_record(newest)
+
+    def write_late(operations):
+        sessions.append(next_session())
+        sessions[1].put_record(late)
+        bring_up_to_date(sessions[1])
+        write(operations)
+
+    sessions = [next_session()]
+    sessions[0].put_record(record(ttl=60.0))
+    write, sessions[0]._do = sessions[0]._do, write_late
+    sessions[0].put_record(late)
+
+    assert sessions[1].keep() == ["one"]
+    bring_up_to_date(sessions[1])
+    for interest in (None, frozenset({"subscribers:orders"})):
+        found = records_of(stack.enter_context(closing(session_of(url))).open(interest))
+        assert found == ([newest] if interest is None and not is_withdrawn else [])
+
+
 def test_a_record_whose_withdrawal_is_cut_off_is_withdrawn_by_the_next_session(etcd, url):
     withdraws_after_a_cut(url, int(etcd.host.rpartition(":")[2]))
 

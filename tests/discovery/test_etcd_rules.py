@@ -192,3 +192,33 @@ def test_a_record_that_was_being_written_when_the_session_failed_is_not_kept(hel
     leases.own["a"] = OwnRecord(1, frozenset({"/a"}), None)
 
     assert leases.resume(member) == {"b", "c"}
+
+
+def test_answers_that_a_session_gets_after_it_was_given_up_do_not_count(held):
+    member, former = held
+    present = EtcdLeases(former)
+
+    def late_put(lease):
+        if lease == 1:
+            assert present.under(member, 5.0, lambda lease: lease) == 3
+            raise EtcdFailure(NOT_FOUND, "requested lease not found")
+        return lease
+
+    assert former.under(member, 1.0, late_put) == 4
+    former.under(member, 5.0, lambda lease: lease)
+    del former.own["c"]
+
+    assert [present.under(member, seconds, lambda lease: lease) for seconds in (1.0, 5.0)] == [1, 3]
+    assert present.resume(member) == {"a", "b", "c"}
+
+
+def test_a_record_that_a_former_session_has_written_late_is_lost(held):
+    member, first = held
+    present = EtcdLeases(EtcdLeases(first))
+
+    first.was_written("a", frozenset({"/a", "/late"}))
+    present.was_written("b", frozenset({"/b"}))
+
+    assert present.own["a"] == OwnRecord(1, frozenset({"/a", "/late"}), None)
+    assert present.renew(member) == ["a"]
+    assert present.renew(member) == []

@@ -21,11 +21,11 @@ def open_etcd(url: str, options: Options) -> Kind:
     require_library(url, "h2.connection", "etcd", EXTRA)
     parsed = parse_engine_url(url, DEFAULT_PORT, _MEND, OPTIONS)
 
-    resumed: dict[str | None, EtcdLeases] = {}
+    leases: dict[str | None, EtcdLeases] = {}
     patience = Patience(member.TIMEOUT)
 
     def session(namespace: str | None) -> EtcdSession:
-        leases = resumed.setdefault(namespace, EtcdLeases())
-        return EtcdSession(parsed, namespace, leases, patience, options.believes, options.keys is not None)
+        leases[namespace] = EtcdLeases(leases.get(namespace))
+        return EtcdSession(parsed, namespace, leases[namespace], patience, options.believes, options.keys is not None)
 
     return engine_kind(parsed, session, options, patience)

@@ -2,11 +2,14 @@
 
 Rule 1: a session that follows a failed one renews the leases first. Records that are still under them are not written again:
 when etcd is overloaded, that would have it tell all clients of changes that are none.
+Rule 2: each session works on a copy of its predecessor's. A session that was given up may wait for an answer for many seconds
+more; what it learns then does not count. It only tells the present session which record etcd may have written late.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -50,14 +53,34 @@ class OwnRecord:
 
 
 class EtcdLeases:
-    """Leases by the whole seconds that they were asked for. Used by the thread that writes."""
+    """Leases by the whole seconds that they were asked for. Used by the thread of one session that writes.
 
-    def __init__(self) -> None:
-        self._leases: dict[int, _Lease] = {}
+    `former`: those of the session before, which was given up.
+    """
+
+    def __init__(self, former: EtcdLeases | None = None) -> None:
+        self._leases: dict[int, _Lease] = {} if former is None else former._leases.copy()
         #: The records of this process, by instance.
-        self.own: dict[str, OwnRecord] = {}
-        #: The instances that `renew` has found to be lost and not returned yet, because a later answer was overdue.
-        self._lost: list[str] = []
+        self.own: dict[str, OwnRecord] = {} if former is None else former.own.copy()
+        #: The instances that are lost, until `renew` returns them.
+        self._lost: deque[str] = deque() if former is None else former._lost.copy()
+        self._next: EtcdLeases | None = None
+        if former is not None:
+            former._next = self
+
+    def was_written(self, instance: str, keys: frozenset[str]) -> None:
+        """Called by a session that was given up, maybe, when a write of a record under these keys has ended, or failed.
+
+        It may have replaced a newer version, or a record that was withdrawn meanwhile. So the present session has it lost: it is
+        written or deleted once more.
+        """
+        present = self._next
+        while present is not None and present._next is not None:
+            present = present._next
+        if present is not None:
+            held = present.own.get(instance, self.own[instance])
+            present.own[instance] = OwnRecord(held.seconds, held.keys | keys, None)
+            present._lost.append(instance)
 
     def __bool__(self) -> bool:
         return bool(self._leases)
@@ -96,8 +119,8 @@ class EtcdLeases:
                 self._lost += [instance for instance, record in self.own.items() if record.seconds == whole]
             else:
                 lease.renewed = asked
-        lost, self._lost = self._lost, []
-        return lost
+        # One by one: `was_written` may add to them meanwhile.
+        return [self._lost.popleft() for _ in range(len(self._lost))]
 
     def resume(self, member: EtcdMember) -> set[str]:
         """Renews the leases of an earlier session. Returns the instances whose records are all still under them."""

@@ -44,8 +44,8 @@ LOOK_EVERY = 10.0
 class EtcdSession:
     """An `EngineSession` with one member: the first one that answers. Each attempt begins with another member.
 
-    `leases`: those of this process, which later attempts take up. `patience`: with which this client waits in all its attempts.
-    `is_closed`: whether the cluster has SECURITY.
+    `leases`: those of this process, taken over from the attempt before. `patience`: with which this client waits in all its
+    attempts. `is_closed`: whether the cluster has SECURITY.
     """
 
     def __init__(
@@ -230,14 +230,19 @@ class EtcdSession:
         places = self._keyspace.keys.get(instance, set()) | (former.keys if former is not None else set())
         deletions = [delete(key.encode()) for key in sorted(places - set(keys))]
         # Before they are written, so that `delete_record` deletes them even after an error in between.
-        leases.own[instance] = OwnRecord(written.seconds, frozenset(places | set(keys)), None)
+        unsure = leases.own[instance] = OwnRecord(written.seconds, frozenset(places | set(keys)), None)
         value = written.value or b""
-        with self._member.refusals():
-            leases.under(
-                self._member, record.ttl, lambda lease: self._do([*(put(key, value, lease) for key in keys), *deletions])
-            )
+        try:
+            with self._member.refusals():
+                leases.under(
+                    self._member, record.ttl, lambda lease: self._do([*(put(key, value, lease) for key in keys), *deletions])
+                )
+        finally:
+            leases.was_written(instance, written.keys)
         self._keyspace.keys[instance] = set(keys)
-        leases.own[instance] = written
+        # Unless a session that was given up has written it meanwhile.
+        if leases.own[instance] is unsure:
+            leases.own[instance] = written
 
     def delete_record(self, namespace: str, instance: str) -> None:
         """Deletes the keys of a record."""
@@ -246,7 +251,8 @@ class EtcdSession:
         with self._member.refusals():
             self._do([delete(key.encode()) for key in sorted(keys)])
         # Only after the answers: if the connection is lost before, the next attempt must still know what to delete.
-        self._leases.own.pop(instance, None)
+        if self._leases.own.get(instance) is own:
+            self._leases.own.pop(instance, None)
 
     def _do(self, operations: list[bytes]) -> None:
         for transaction in transactions(operations):
