@@ -561,7 +561,7 @@ def test_in_a_patched_process_leases_live_while_its_hub_is_busy(etcd, new_house,
         from discovery import Record, open_directory
         directory = open_directory({url!r}, ttl=1.0)
         directory.start()
-        directory.announce(Record(service="maths", instance="one", ttl=1.0))
+        directory.announce(Record(service="maths", instance="one", ttl=2.0))
         assert directory.flush(10) and directory.wait_ready(10)
         print("there", flush=True)
         end = time.monotonic() + 3
