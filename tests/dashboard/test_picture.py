@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.dashboard.stage import answer, at, cluster, group, listed, method, row
+from tests.dashboard.stage import answer, at, cluster, group, happening, listed, method, row
 from zmqservices.dashboard.details import details
 from zmqservices.dashboard.picture import CLIENTS, Picture, picture_of
 
@@ -173,6 +173,8 @@ def test_details_of_a_service_and_of_one_instance():
     ("callees", [{"service": "mails"}]),
     ("instances", [{"service": "orders", "instance": "o1", "methods": [], "longest": [{}]}]),
     ("instances", [{"service": "orders", "instance": "o1", "methods": [], "running": None}]),
+    ("instances", [{"service": "orders", "instance": "o1", "methods": [], "running": float("inf")}]),
+    ("groups", [group(oldest_age="long")]),
 ])  # fmt: skip
 def test_an_answer_of_another_form_is_a_problem_of_its_node_alone(part, wrong):
     state = cluster(listed("orders", "o1", "n1"), listed("mails", "m1", "n2", port=2))
@@ -188,9 +190,51 @@ def test_an_answer_of_another_form_is_a_problem_of_its_node_alone(part, wrong):
     assert [one["waiting"] for one in picture["events"]] == [3]
 
 
+def test_names_of_different_types_are_shown_together():
+    state = cluster(listed("orders", "o1", "n1"), listed("mails", "m1", "n2", port=2))
+    for now, count in ((100.0, 1), (101.0, 2)):
+        for port, name in ((1, 7), (2, "mails")):
+            rows = {
+                "calls": [row([0.1] * count, caller="orders", service=name, method=name)],
+                "requests": [row([0.1] * count, service="orders", method="GET", route=name, status=200)],
+                "dispatched": [row([0.1] * count, source=name, type=name)],
+                "groups": [group(source=name, acked=count, oldest_age=f"{port}" if port == 1 else None)],
+            }
+            told = [("orders", "o1", [method([0.1] * count, method=name, kind=name)])]
+            state.answered(at(port), answer(now, told, f"n{port}", **rows), now)
+
+    picture = picture_of(state)
+
+    assert picture["problems"] == []
+    assert [one["to"] for one in picture["calls"]] == ["orders", "7", "mails"]
+    events = [(one["source"], one["rate"], one["oldest_age"]) for one in picture["events"]]
+    assert events == [("7", 1.0, 1.0), ("mails", 1.0, None)]
+    shown = details(state, "orders", None, [])
+    assert [one["method"] for one in shown["methods"]] == ["7", "mails"]
+    assert [one["route"] for one in shown["requests"]] == ["7", "mails"]
+
+
 def test_a_description_of_another_form_is_a_problem_of_its_node_too():
     state = cluster(listed("orders", "o1", "n1"))
     state.answered(at(1), answer(100.0), 100.0)
     state.described(at(1), {"instances": [{"service": "orders"}]})
 
     assert "KeyError: 'entrypoints'" in picture_of(state)["problems"][0]["problem"]
+
+
+@pytest.mark.parametrize("at_", [float("nan"), float("inf"), "noon"])
+def test_a_time_that_json_cannot_have_is_not_taken(at_):
+    state = cluster(listed("orders", "o1", "n1"))
+
+    with pytest.raises(ValueError, match=r"not a finite|could not convert"):
+        state.answered(at(1), answer(at_), 100.0)
+    with pytest.raises(ValueError, match=r"not a finite|could not convert"):
+        state.answered(at(1), answer(100.0, timeline=[happening(1, "link lost", at_)]), 100.0)
+
+
+def test_a_clock_that_stands_still_has_no_rates():
+    state = cluster(listed("orders", "o1", "n1"))
+    for count in (1, 2):
+        state.answered(at(1), answer(100.0, [("orders", "o1", [method([0.1] * count)])]), 100.0 + count)
+
+    assert [one["rate"] for one in picture_of(state)["services"]] == [0.0]

@@ -12,11 +12,11 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from zmqservices.dashboard.counts import Window
-from zmqservices.dashboard.timeline import PUBLISHERS, ClusterTimeline
+from zmqservices.dashboard.timeline import PUBLISHERS, ClusterTimeline, finite
 from zmqservices.observability.node_address import NodeAddress
 
 #: Errors that an answer of another form raises.
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 #: Seconds for which a removed instance stays on the map.
 GONE_FOR = 30.0
 #: The most instances that are shown, and nodes that are asked: a peer may announce any number of records.
@@ -153,8 +153,8 @@ class ClusterState:
         node = self.nodes.get(address)
         if node is None:
             return
+        behind = now - finite(answer["at"])
         node.window.take(answer)
-        behind = now - float(answer["at"])
         node.offset = behind if abs(behind) > CLOCK_TOLERANCE else 0.0
         node.node = str(answer["node"])
         self.timeline.take(node.node, answer["timeline"], node.offset, self._services_of_nodes())

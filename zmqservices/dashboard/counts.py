@@ -108,17 +108,19 @@ def counted(answer: Mapping[str, Any]) -> dict[Key, Counted]:
     for row in answer["calls"]:
         _put(found, ("call", row["caller"], row["service"], row["method"]), Counted.read(row))
     for row in answer["requests"]:
-        _put(found, ("http", row["service"], row["method"], row["route"], str(row["status"])), Counted.read(row))
+        _put(found, ("http", row["service"], row["method"], row["route"], row["status"]), Counted.read(row))
     for row in answer["dispatched"]:
         _put(found, ("dispatched", row["source"], row["type"]), Counted.read(row))
     for row in answer["groups"]:
         for name in ("acked", "failed", "dead", "lost"):
             # Each journal's row of a group repeats these, so do not add them up.
-            found[(name, row["source"], row["group"])] = Counted(int(row[name]))
+            found[(name, str(row["source"]), str(row["group"]))] = Counted(int(row[name]))
     return found
 
 
-def _put(found: dict[Key, Counted], key: Key, row: Counted) -> None:
+def _put(found: dict[Key, Counted], names: Iterable[Any], row: Counted) -> None:
+    # Texts, also where a node told a number: the keys of several nodes are sorted together.
+    key = tuple(map(str, names))
     known = found.get(key)
     if known is None:
         found[key] = row

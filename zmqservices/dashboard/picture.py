@@ -12,7 +12,7 @@ from typing import Any
 from zmqservices.cluster.operators import NODE
 from zmqservices.dashboard.cluster_state import MALFORMED, ClusterState, InstanceState, NodeState
 from zmqservices.dashboard.counts import SPAN, Counted, Flow, Key, shortened
-from zmqservices.dashboard.timeline import PUBLISHERS
+from zmqservices.dashboard.timeline import PUBLISHERS, finite
 
 #: Stands for callers outside of all services: HTTP clients, scripts, other clusters.
 CLIENTS = "(clients)"
@@ -95,7 +95,7 @@ class Picture:
                 "queued": int(size.get("queued", 0)),
                 "workers": int(size.get("max_workers", 0)),
                 **({"ejected_by": ejected[key]} if key in ejected else {}),
-                **({"oldest": max(float(one["seconds"]) for one in size["longest"])} if size.get("longest") else {}),
+                **({"oldest": max(finite(one["seconds"]) for one in size["longest"])} if size.get("longest") else {}),
                 **instance_flow.to_dict(),
             })  # fmt: skip
         return list(services.values())
@@ -193,8 +193,8 @@ class Picture:
             for name in ("waiting", "in_flight", "dead_letters"):
                 one[name] += int(row[name] or 0)
             one["members"] = max(one["members"], int(row["members"]))
-            ages = [age for age in (one["oldest_age"], row["oldest_age"]) if age is not None]
-            one["oldest_age"] = max(ages, default=None)
+            if row["oldest_age"] is not None:
+                one["oldest_age"] = max(one["oldest_age"] or 0.0, finite(row["oldest_age"]))
         for _, seconds, recent in self._recent:
             for key, counted in recent.items():
                 if key[0] in RATES and (key[1], key[2]) in groups:

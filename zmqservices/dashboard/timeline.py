@@ -7,6 +7,7 @@ Rule 2: (node, number) identifies an entry of a node, which is taken once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any
 
 #: The most entries that are kept.
@@ -90,7 +91,7 @@ class ClusterTimeline:
             if number <= last:
                 continue
             last = number
-            at, what = float(row["at"]) + offset, str(row["what"])
+            at, what = finite(row["at"]) + offset, str(row["what"])
             if (what in SEEN_HERE and at >= self._began) or str(row["service"]).startswith(PUBLISHERS):
                 continue
             instance = str(row["instance"])
@@ -116,6 +117,14 @@ class ClusterTimeline:
     def to_list(self) -> list[dict[str, Any]]:
         """All entries, oldest first."""
         return [entry.to_dict() for entry in sorted(self._kept, key=_age)]
+
+
+def finite(value: Any) -> float:
+    """A number of a node as a float. Raises ValueError for an infinite one and for NaN: JSON has neither."""
+    number = float(value)
+    if not isfinite(number):
+        raise ValueError(f"{number} is not a finite number")
+    return number
 
 
 def _age(entry: Entry) -> tuple[float, int]:

@@ -33,7 +33,7 @@ class Recent(Generic[Counts]):
     def add(self, answer: Mapping[str, Any], counts: Counts) -> None:
         """Add an answer of `stats`. Raises KeyError, TypeError or ValueError for a malformed one, and then changes nothing."""
         at, identity = float(answer["at"]), (answer["pid"], answer["since"])
-        if identity != self._identity or (self._kept and at < self._kept[-1][0]):
+        if identity != self._identity or (self._kept and not at > self._kept[-1][0]):
             self._kept.clear()
             self._identity = identity
         self._kept.append((at, counts))
