@@ -5,7 +5,7 @@ import pytest
 from tests.dashboard.stage import answer, at, cluster, happening, listed
 from zmqservices.dashboard.cluster_state import GONE_FOR, MOST_INSTANCES, MOST_NODES
 from zmqservices.dashboard.picture import Picture
-from zmqservices.dashboard.timeline import MOST_KEPT, ClusterTimeline
+from zmqservices.dashboard.timeline import MOST_KEPT, MOST_LOST, ClusterTimeline
 
 
 def told(state):
@@ -228,3 +228,25 @@ def test_a_lost_node_is_told_once_and_not_again_for_each_link_to_it(is_told_firs
     assert told == {
         ("link lost", "n1", 50.0), ("link lost", "n3", 101.0), ("lost", "o1", 102.0 if is_told_first else 101.0),
     }  # fmt: skip
+
+
+def test_of_very_many_lost_nodes_the_last_are_remembered():
+    timeline = ClusterTimeline(began=100.0)
+
+    for number in range(MOST_LOST + 1):
+        timeline.lose(f"n{number}", 101.0)
+
+    links = [happening(number, "link lost", 101.0, service="", instance=f"n{number}") for number in range(MOST_LOST + 1)]
+    timeline.take("m", [{**one, "number": one["number"] + 1} for one in links], 0.0, {})
+    assert [one["instance"] for one in timeline.to_list()] == ["n0"]
+
+
+def test_processes_that_follow_each_other_at_one_address_leave_nothing_behind():
+    state = cluster(listed("orders", "o1"))
+
+    for number in range(9):
+        state.answered(at(1), answer(100.0 + number, node=f"n{number}"), 100.0 + number)
+    assert list(state.timeline.taken) == ["n8"]
+
+    state.listed([], 110.0)
+    assert not state.timeline.taken

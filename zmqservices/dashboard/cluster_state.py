@@ -156,7 +156,10 @@ class ClusterState:
         behind = now - finite(answer["at"])
         node.window.take(answer)
         node.offset = behind if abs(behind) > CLOCK_TOLERANCE else 0.0
-        node.node = str(answer["node"])
+        name = str(answer["node"])
+        if name != node.node:
+            self.timeline.forget(node.node)  # Another process has the address now.
+            node.node = name
         self.timeline.take(node.node, answer["timeline"], node.offset, self._services_of_nodes())
         node.answer, node.answered_at, node.problem, node.is_suspect = answer, now, "", False
         if node.is_lost:

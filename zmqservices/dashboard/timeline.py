@@ -25,6 +25,9 @@ PUBLISHERS = "events:"
 #: What a node tells of a link that broke. Its entry has the id of the other node as the instance.
 LINK_LOST = "link lost"
 
+#: The most lost nodes that are remembered.
+MOST_LOST = 1000
+
 #: The most characters of a text of an entry.
 LONGEST = 300
 
@@ -103,16 +106,18 @@ class ClusterTimeline:
 
     def lose(self, node: str, at: float) -> None:
         """This process lost a node: leave out that others lost their links to it then."""
+        self._lost.pop(node, None)
         self._lost[node] = at
+        if len(self._lost) > MOST_LOST:
+            del self._lost[next(iter(self._lost))]  # The one that was lost first.
         kept = [one for one in self._kept if one.what != LINK_LOST or one.instance != node or abs(at - one.at) > SAME_WITHIN]
         if len(kept) < len(self._kept):
             self._kept = kept
             self.version += 1
 
     def forget(self, node: str) -> None:
-        """Forget the numbers of a node that was removed."""
+        """Forget the numbers of a node that is gone."""
         self.taken.pop(node, None)
-        self._lost.pop(node, None)
 
     def to_list(self) -> list[dict[str, Any]]:
         """All entries, oldest first."""
