@@ -40,8 +40,8 @@ def health_command(
     """Ask the instances of services, or of all services, whether they answer.
 
     The command sends each instance a greeting and runs no method, so an instance whose workers are all busy is healthy. An
-    instance that is draining is not healthy, since it takes no new calls. An instance with only @http and @timer methods is
-    healthy while its lease in the directory is valid.
+    instance that is draining is not healthy, since it takes no new calls. An instance without @rpc methods is not asked: its
+    HEALTH is "listed", and it is healthy, while its lease in the directory is valid.
 
     \b
     Examples:
