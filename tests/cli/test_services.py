@@ -187,4 +187,6 @@ def test_schema_says_why_a_node_has_no_contract(capsys, monkeypatch):
     monkeypatch.setattr(schema, "ask_nodes", answering({"instances": [], "problem": "pydantic is not installed"}))
 
     assert main(["schema", "some_orders"]) == 2
-    assert "no contract from tcp://10.0.0.1:4000: pydantic is not installed\n" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no contract from tcp://10.0.0.1:4000: pydantic is not installed\n" in said
+    assert said.endswith("no instance of some_orders can make its contract\n")

@@ -89,9 +89,11 @@ def _of_running(
     except RemoteUnavailable as error:
         raise CommandError(f"{no_module}; nor can a running service be asked: {error}") from error
     found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    has_problem = False
     for one in answers:
         answer = one.answer or {}
         if answer.get("problem"):
+            has_problem = True
             click.echo(f"no contract from {one.address}: {answer['problem']}", err=True)
         for instance in answer.get("instances", []):
             if instance["service"] == service:
@@ -99,6 +101,8 @@ def _of_running(
                     if (document := instance.get(kind)) and document not in documents:
                         documents.append(document)
     complain_of(answers)
+    if has_problem and not any(found.values()):
+        raise CommandError(f"no instance of {service} can make its contract")
     if any(len(documents) > 1 for documents in found.values()):
         click.echo(f"the instances of {service} have different contracts; here are all of them", err=True)
     return [document for documents in found.values() for document in documents]
