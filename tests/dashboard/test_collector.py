@@ -47,3 +47,21 @@ def test_a_broken_connection_is_shown_at_once_and_not_with_the_next_question(mon
             assert [one["state"] for one in picture["services"][0]["instances"]] == ["lost"]
         finally:
             collector.stop()
+
+
+def test_a_contract_is_that_of_an_instance_that_has_one(monkeypatch):
+    document = {"asyncapi": "3.0.0"}
+    told = [
+        (None, "tcp://127.0.0.1:1: RpcTimeout"),
+        ({"instances": [{"service": "orders", "asyncapi": document}], "problem": ""}, ""),
+        ({"instances": [{"service": "orders"}], "problem": ""}, ""), ({"instances": [], "problem": "pydantic is missing"}, ""),
+    ]  # fmt: skip
+    monkeypatch.setattr(Collector, "_ask_all", lambda *args: told)
+    with registries() as (server,):
+        collector = Collector({"DIRECTORY": server.url})
+        collector.state.listed([listed("orders", "o1")], 100.0)
+
+        found = collector.contract("orders")
+
+    assert (found["openapi"], found["asyncapi"]) == (None, document)
+    assert found["problems"] == ["tcp://127.0.0.1:1: RpcTimeout", "pydantic is missing"]

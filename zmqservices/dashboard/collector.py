@@ -235,9 +235,9 @@ class Collector:
         return details(self.state, service, instance, answers)
 
     def contract(self, service: str) -> dict[str, Any]:
-        """The `openapi` and `asyncapi` documents of a service, as one of its instances tells them, and the `problems` of nodes.
+        """The `openapi` and `asyncapi` documents of a service, as the first instance that has them tells them, and `problems`.
 
-        A document that the service has not is None. Raises UnknownService if no instance is listed.
+        A document that no instance has is None. Raises UnknownService if no instance is listed.
         """
         found: dict[str, Any] = {"openapi": None, "asyncapi": None, "problems": []}
         nodes = list(self._nodes_of(service, None))[:MOST_ASKED]
@@ -249,7 +249,8 @@ class Collector:
                 found["problems"].append(told)
             for one in (answer or {}).get("instances", ()):
                 if one["service"] == service:
-                    found.update({kind: one.get(kind) for kind in ("openapi", "asyncapi")})
+                    for kind in ("openapi", "asyncapi"):
+                        found[kind] = found[kind] or one.get(kind)
         return found
 
     def _nodes_of(self, service: str, instance: str | None) -> set[NodeAddress]:
