@@ -34,7 +34,7 @@ def schema_command(service: str, flags: Flags, wanted: str | None, as_json: bool
         zmqservices schema orders
 
     Types come from annotations, and texts from docstrings. The command imports the module and starts nothing. If there is no
-    such module, it asks the running service of this name. Without --openapi or --asyncapi it prints all documents, one after
+    such module, or no service in it, it asks the running service of this name. Without --openapi or --asyncapi it prints all documents, one after
     the other.
     """
     kinds = KINDS if wanted is None else (wanted,)
