@@ -140,6 +140,17 @@ def test_import_service_passes_on_the_import_error_of_an_inner_import(tmp_path, 
         import_service("needs_more")
 
 
+def test_schema_finds_a_module_in_this_folder(tmp_path, capsys, monkeypatch):
+    text = "from zmqservices.rpc import rpc\nclass Here:\n    name = 'here'\n    @rpc\n    def there(self): pass\n"
+    (tmp_path / "only_in_this_folder.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    # As for the command `zmqservices`; `python -m zmqservices` has the folder on its path.
+    monkeypatch.setattr("sys.path", [each for each in sys.path if each not in ("", str(tmp_path))])
+
+    assert main(["schema", "only_in_this_folder", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["info"]["title"] == "here"
+
+
 def test_schema_of_what_can_only_be_a_module_asks_no_service(capsys, monkeypatch):
     monkeypatch.setattr(schema, "ask_nodes", None)
     for name in ("nowhere:Orders", "nowhere.py"):

@@ -10,6 +10,7 @@ import click
 from zmqservices.cli import complete
 from zmqservices.cli.nodes import ask_nodes, complain_of, timeout_option
 from zmqservices.cli.options import Flags, takes_settings
+from zmqservices.cli.patching import import_from_here
 from zmqservices.cli.services import import_service
 from zmqservices.exceptions import CommandError, RemoteUnavailable, UnknownService
 
@@ -34,10 +35,11 @@ def schema_command(service: str, flags: Flags, wanted: str | None, as_json: bool
         zmqservices schema orders
 
     Types come from annotations, and texts from docstrings. The command imports the module and starts nothing. If there is no
-    such module, or no service in it, it asks the running service of this name. Without --openapi or --asyncapi it prints all documents, one after
-    the other.
+    such module, or no service in it, it asks the running service of this name. Without --openapi or --asyncapi it prints all
+    documents, one after the other.
     """
     kinds = KINDS if wanted is None else (wanted,)
+    import_from_here()
     try:
         classes = import_service(service)
     except CommandError as error:
