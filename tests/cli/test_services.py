@@ -151,6 +151,15 @@ def test_schema_finds_a_module_in_this_folder(tmp_path, capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out)["info"]["title"] == "here"
 
 
+def test_schema_says_where_a_module_is_broken_and_asks_no_service(write, capsys, monkeypatch):
+    monkeypatch.setattr(schema, "ask_nodes", None)
+    write("broken_here.py", "1 / 0")
+
+    assert main(["schema", "broken_here:Orders"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Error: the module 'broken_here' cannot be imported: ZeroDivisionError") and "line 1)" in said
+
+
 def test_schema_of_what_can_only_be_a_module_asks_no_service(capsys, monkeypatch):
     monkeypatch.setattr(schema, "ask_nodes", None)
     for name in ("nowhere:Orders", "nowhere.py"):

@@ -11,7 +11,7 @@ from zmqservices.cli import complete
 from zmqservices.cli.nodes import ask_nodes, complain_of, timeout_option
 from zmqservices.cli.options import Flags, takes_settings
 from zmqservices.cli.patching import import_from_here
-from zmqservices.cli.services import import_service
+from zmqservices.cli.services import broken, import_service
 from zmqservices.exceptions import CommandError, RemoteUnavailable, UnknownService
 
 #: The kinds of documents, in the order in which they are printed.
@@ -46,6 +46,8 @@ def schema_command(service: str, flags: Flags, wanted: str | None, as_json: bool
         if not _may_run(service):
             raise
         documents = _of_running(service, flags, kinds, timeout, error)
+    except Exception as error:
+        raise broken(service, error) from error
     else:
         documents = _of_classes(classes, kinds)
     if not documents:

@@ -34,7 +34,7 @@ def _told(name: str) -> list[type]:
     except CommandError:
         raise
     except Exception as error:
-        raise _broken(name.partition(":")[0], error) from error
+        raise broken(name, error) from error
 
 
 def _import(name: str) -> ModuleType:
@@ -54,7 +54,7 @@ def _import(name: str) -> ModuleType:
         raise
     except (ValueError, TypeError) as error:
         if not name or name.startswith("."):
-            raise _broken(name, error) from error
+            raise broken(name, error) from error
         raise
 
 
@@ -69,13 +69,14 @@ def _near_module(name: str, missing: str) -> str:
     return f"; did you mean {package + '.' * bool(package) + near[0] + name[len(missing):]!r}?" if near else ""
 
 
-def _broken(name: str, error: Exception) -> CommandError:
+def broken(name: str, error: Exception) -> CommandError:
+    """Say where the module in `MODULE[:CLASS]` raised an error when it was imported."""
     # Imported here, since it imports gevent: completion of a command line needs none.
     from zmqservices.cli.failures import users_frame
 
     frame = users_frame(error)
     where = "" if frame is None else f" ({frame.filename}, line {frame.lineno})"
-    return CommandError(f"the module {name!r} cannot be imported: {type(error).__name__}: {error}{where}")
+    return CommandError(f"the module {name.partition(':')[0]!r} cannot be imported: {type(error).__name__}: {error}{where}")
 
 
 def _class_of(module: ModuleType, name: str) -> type:
