@@ -232,9 +232,7 @@ class Peer:
         self._window = FlowControlWindow()
         if was_up:
             _log.info("lost the link to node %s at %s", self.node, self.endpoint)
-            probes = self._owner.probes
-            if probes is not None and probes.link_lost is not None:
-                probes.link_lost(self.node, self.endpoint)
+            self._tell_lost()
         self._owner.peer_lost(self)
 
     def on_message(self, body: bytes) -> bool:
