@@ -96,6 +96,11 @@ class Load:
             lambda: len(found := self.begun(since)) >= count and found, timeout, f"{count} calls have ended"
         )
 
+    def wait_for_more(self, count: int) -> None:
+        """Wait until so many more calls have ended."""
+        end = len(self._done) + count
+        eventually(lambda: len(self._done) >= end, what=f"{count} more calls have ended")
+
     @property
     def outcomes(self) -> list[Outcome]:
         return [Outcome(*done) for done in list(self._done)]
@@ -111,7 +116,7 @@ class Load:
         return found[::-1]
 
     def failed(self) -> list[Outcome]:
-        return [outcome for outcome in list(self.outcomes) if outcome.error is not None]
+        return [outcome for outcome in self.outcomes if outcome.error is not None]
 
 
 def told(outcomes: list[Outcome]) -> list[str]:

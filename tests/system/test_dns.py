@@ -113,7 +113,7 @@ def test_answers_that_change_under_load_lose_no_idempotent_call(new_cluster):
         asked = len(cluster.server.questions)
         eventually(lambda: len(cluster.server.questions) > asked + 2)
         cluster.server.rcode = dns.rcode.SERVFAIL
-        load.wait_for(len(load.outcomes) + 500)
+        load.wait_for_more(500)
 
     assert not load.failed(), told(load.failed())
     last = {one.value for one in load.outcomes[-100:]}

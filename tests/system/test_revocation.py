@@ -140,7 +140,7 @@ def test_no_honest_call_fails_while_keys_are_revoked_and_renewed_and_the_authori
         # No instance can be asked any more, or one that has just learned of it refuses the call.
         eventually(lambda: "was revoked" in thief.call("maths.add", 2, 3, timeout=10).get("text", ""), what="a refusal")
         eventually(lambda: all((closed.folders / name / "revoked").exists() for name in NODES if name != "thief"))
-        load.wait_for(len(load.outcomes) + 50)
+        load.wait_for_more(50)
 
         # Certificates are renewed one after the other.
         for name in (*(name for name in NODES if name != "thief"), "registry"):
@@ -149,7 +149,7 @@ def test_no_honest_call_fails_while_keys_are_revoked_and_renewed_and_the_authori
         closed.copy(closed.authority, "node.certificate")
         for maths in closed.maths:
             maths.has_said("takes the place of the former one")
-        load.wait_for(len(load.outcomes) + 50)
+        load.wait_for_more(50)
 
         registries = list(closed.registries)
         # Each registry gets a key of its own, and the key that they shared is revoked. One of them alone is told of both.
@@ -167,11 +167,11 @@ def test_no_honest_call_fails_while_keys_are_revoked_and_renewed_and_the_authori
                 closed.replace_registry(number, f"own-{number}")
                 eventually(lambda: {one["state"] for one in reader.view().registries} == {"up"}  # noqa: B023
                            and {one["boot_id"] for one in reader.view().registries} != boots)  # noqa: B023
-                load.wait_for(len(load.outcomes) + 50)
+                load.wait_for_more(50)
             serial = closed.authority.revoke("registry")
             replace(closed.authority.folder / "revoked", closed.folders / "registry-0" / "revoked")
             eventually(lambda: all(serial in serials(folder) for folder in nodes), what="the shared key is revoked")
-            load.wait_for(len(load.outcomes) + 50)
+            load.wait_for_more(50)
             assert {one["state"] for one in reader.view().registries} == {"up"} and set(seen) == {2}
 
         # Another authority takes the place of the first. All trust both before the first one shows a certificate of the new one.
@@ -188,13 +188,13 @@ def test_no_honest_call_fails_while_keys_are_revoked_and_renewed_and_the_authori
             eventually(lambda: len(newcomer.service("maths")) == 2, what="both instances are signed anew")
         serial = Keys.read(closed.folders / "honest").certificate.serial
         eventually(lambda: f"the certificate {serial} in" in caplog.text, what="the caller shows its new certificate")
-        load.wait_for(len(load.outcomes) + 50)
+        load.wait_for_more(50)
         for folder in closed.folders.iterdir():
             replace(successor.folder / "authority", folder / "authorities")
         with discovery.open_directory(closed.url, keys=Keys.read(closed.folders / "honest"), services=["maths"]) as reader:
             eventually(lambda: [one["state"] for one in reader.view().registries] == ["up", "up"])
             eventually(lambda: len(reader.service("maths")) == 2, what="the registries go on with the new authority alone")
-        load.wait_for(len(load.outcomes) + 200)
+        load.wait_for_more(200)
 
     assert not load.failed(), told(load.failed())
     assert [one.value for one in load.outcomes] == [one.number + 1 for one in load.outcomes]
