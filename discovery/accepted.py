@@ -114,6 +114,10 @@ class AcceptedConnections(Generic[Owner]):
             connection.owner = None
             self._silence(connection)
 
+    def shows(self, owner: Owner) -> bool:
+        """Whether `owner` is a client whose connection is known and goes on."""
+        return owner in self._of_owner
+
     def heard(self, descriptor: int) -> None:
         """A peer that needs to be no client showed that it is there: its time begins anew."""
         connection = self._silent.pop(descriptor, None)

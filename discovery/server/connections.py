@@ -37,7 +37,6 @@ class RegistryConnections:
         self._connections = AcceptedConnections[bytes](timeout, share_of_descriptors(MOST_SILENT))
         self._failed = FailedHandshakes(url) if is_encrypted else None
         self._report = EndReport(url, timeout, "hello_timeout")
-        self._clients: set[bytes] = set()
         self._look_at = 0.0
         #: Becomes readable when there is something to `read`.
         self.monitor = sockets.server_monitor_of(socket)
@@ -56,9 +55,7 @@ class RegistryConnections:
                     self._connections.accepted(value, inode)
             elif event == sockets.DISCONNECTED:
                 # If the client comes again with the same routing id, its next request shows its new connection.
-                client = self._connections.ended(value)
-                if client is not None:
-                    self._clients.discard(client)
+                self._connections.ended(value)
             else:
                 failures += 1
         if failures and self._failed is not None:
@@ -67,9 +64,8 @@ class RegistryConnections:
 
     def show(self, client: bytes, first: zmq.Frame, now: float) -> None:
         """A valid request of the client with this routing id has come. `first`: the first frame of it."""
-        if client in self._clients:
+        if self._connections.shows(client):
             return
-        self._clients.add(client)
         # ZeroMQ reports a connection before its first message, but on another socket.
         while self.read(now):
             pass
@@ -77,9 +73,7 @@ class RegistryConnections:
 
     def hide(self, client: bytes) -> None:
         """The client has gone or was refused."""
-        if client in self._clients:
-            self._clients.discard(client)
-            self._connections.hide(client)
+        self._connections.hide(client)
 
     def end_silent(self, now: float) -> None:
         """Ends connections that have been without a client for too long. Called when all messages that had come are handled."""

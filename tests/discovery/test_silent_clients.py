@@ -5,8 +5,9 @@ from contextlib import ExitStack, closing
 import pytest
 import zmq
 
-from discovery import open_directory, protocol
+from discovery import open_directory, protocol, sockets
 from discovery.interest import service_key
+from discovery.server.connections import RegistryConnections
 from discovery.server.limits import RegistryLimits
 from tests.discovery.stage import RawClient, eventually, record, start_registry
 from tests.zmtp import GREETING, connect, frame, has_ended, ready
@@ -63,6 +64,23 @@ def test_a_client_of_the_directory_keeps_its_connection(registry, caplog):
 
         assert directory.view().fresh
         assert len(registry._feed.subscribers) == 1
+
+
+def test_a_client_whose_request_is_read_after_the_end_of_its_connection_may_come_again(monkeypatch):
+    events = [(sockets.ACCEPTED, 7), (sockets.DISCONNECTED, 7)]
+    monkeypatch.setattr(sockets, "server_monitor_of", lambda socket: None)
+    monkeypatch.setattr(sockets, "monitored", lambda monitor: events.pop(0) if events else None)
+    monkeypatch.setattr(sockets, "descriptor_of", lambda descriptor: descriptor)
+    monkeypatch.setattr("discovery.server.connections.inode_of", lambda descriptor: 700)
+    connections = RegistryConnections(None, "tcp://127.0.0.1:4190", timeout=10.0, is_encrypted=False)
+    connections.show(b"client", 7, now=0.0)
+
+    events.append((sockets.ACCEPTED, 8))
+    connections.show(b"client", 8, now=1.0)
+    connections.read(now=1.0)
+
+    assert len(connections._connections) == 1
+    assert connections._connections.silent == 0
 
 
 def test_a_client_that_is_refused_is_let_go(registry):
