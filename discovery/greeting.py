@@ -22,9 +22,9 @@ MAJOR, MINOR = 1, 0
 HELLO, WELCOME, ERROR, PING, PONG, BYE, BATCH = 1, 2, 5, 10, 11, 12, 13
 #: The key of `info` under which a HELLO asks for records, and a WELCOME lists them.
 RECORDS = "records"
-#: The value with which a HELLO asks for the records of all namespaces.
+#: The value of RECORDS in a HELLO that may be answered by a node of any namespace.
 OF_ALL_NAMESPACES = "all"
-#: The keys of `info` for a certificate, and for a HELLO that only shows a newer certificate.
+#: The keys of `info` for a certificate, and for a HELLO that only shows another one on a connection whose calls go on.
 CERTIFICATE, RENEWS = "certificate", "renews"
 #: The most records of one node.
 MOST_RECORDS = 1000

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from discovery.greeting import CERTIFICATE
 from discovery.security.keys import Keys
 from discovery.security.verdicts import Refusal
-from zmqservices.cluster.calls.identity import CERTIFICATE, public_key_of
+from zmqservices.cluster.calls.identity import public_key_of
 from zmqservices.exceptions import ProtocolError
 from zmqservices.transport import DealerLink, SocketOptions, Sockets, UnusableEndpoint
 from zmqservices.transport.blocking import BlockingReactor

@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 from discovery.exceptions import SecurityError
 from discovery.faults import BLOCK_TIME, FaultCount, too_many
+from discovery.greeting import OF_ALL_NAMESPACES, RECORDS, RENEWS
 from discovery.security.list_exchange import REVOCATIONS, REVOKED, ListExchange
 from discovery.security.renewal import lists_of
 from discovery.security.verdicts import Refusal
 from zmqservices.cluster.calls.cork import LARGEST_TOGETHER
 from zmqservices.cluster.calls.flow_control import FlowControlWindow
-from zmqservices.cluster.calls.identity import RENEWS, Authorizer
+from zmqservices.cluster.calls.identity import Authorizer
 from zmqservices.cluster.calls.incoming import ClientConnection
 from zmqservices.cluster.calls.refusals import refusal
 from zmqservices.cluster.calls.replies import ReplySender, ServerSocket
@@ -38,12 +39,6 @@ GONE_CHECK_DELAYS = (0.0, 0.05, 0.5, 3.0)
 
 #: Seconds between two attempts to tell a client that it was given up.
 GIVEN_UP_INTERVAL = 0.1
-
-
-#: The key of `info` under which a HELLO asks for records, and a WELCOME lists them.
-RECORDS = "records"
-#: The value of RECORDS in a HELLO that may be answered by a node of any namespace.
-OF_ALL_NAMESPACES = "all"
 
 
 class Blocked(Exception):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from discovery.greeting import CERTIFICATE
 from discovery.security.certificates import Certificate
 from discovery.security.keys import Keys
 from discovery.security.permissions import Permission, Verb, may_serve
@@ -17,12 +18,6 @@ from discovery.security.signing import KEY_LENGTH
 from discovery.security.verdicts import SKEW
 from zmqservices.security.policy import Policy
 from zmqservices.transport import UnusableEndpoint
-
-#: The field of HELLO and WELCOME that has a certificate.
-CERTIFICATE = "certificate"
-
-#: The field of a HELLO that only shows another certificate on an existing connection, whose calls go on.
-RENEWS = "renews"
 
 #: The most verdicts that are kept for one connection. There must be a bound, because a peer chooses the names that it asks for.
 MOST_VERDICTS = 1000

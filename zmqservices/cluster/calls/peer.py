@@ -15,13 +15,13 @@ from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
 from discovery.exceptions import SecurityError
+from discovery.greeting import CERTIFICATE, RENEWS
 from discovery.security.certificates import Certificate
 from discovery.security.keys import Keys
 from discovery.security.list_exchange import ListExchange
 from discovery.security.verdicts import Refusal
 from zmqservices.cluster.calls.cork import Cork
 from zmqservices.cluster.calls.flow_control import FlowControlWindow
-from zmqservices.cluster.calls.identity import CERTIFICATE, RENEWS
 from zmqservices.cluster.calls.instances import Instance
 from zmqservices.cluster.calls.node_certificate import NodeCertificate
 from zmqservices.cluster.calls.send_queue import size_of
