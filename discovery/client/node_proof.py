@@ -26,7 +26,6 @@ class NodeProof:
 
     def __init__(self, keys: Keys, named: tuple[bytes, ...], clock: Callable[[], float] = time.time) -> None:
         self.keys = keys
-        self._named = named
         self._key_choice = KeyChoice(named)
         self._clock = clock
         self.lists = ListExchange(keys)
@@ -44,14 +43,14 @@ class NodeProof:
     @property
     def problem(self) -> str:
         """A sentence for a handshake that failed although a server answered."""
-        which = "the key that" if len(self._named) == 1 else f"any of the {len(self._named)} keys that"
-        named = ", ".join(map(short, self._named[:5]))
+        keys = self._key_choice.keys
+        which = "the key that" if len(keys) == 1 else f"any of the {len(keys)} keys that"
+        named = ", ".join(map(short, keys[:5]))
         return f"the handshake failed: it does not encrypt with {which} the directory URL names ({named}), or it ended just then"
 
     def accept_also(self, named: tuple[bytes, ...]) -> None:
         """The node may also hold one of these keys."""
-        self._named += tuple(key for key in named if key not in self._named)
-        self._key_choice.offer(self._named)
+        self._key_choice.offer(tuple(dict.fromkeys((*self._key_choice.keys, *named))))
 
     def try_next_key(self) -> bool:
         """Choose the next key after a failed handshake. False once every key has failed since the last success."""
