@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os.path import commonprefix
 from typing import Any
@@ -66,6 +67,17 @@ class ConsulAgent:
         """An error with this text; the attempt with this agent counts as failed."""
         self.has_failed = True
         return EngineError(text)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turns an EngineRefusal into an EngineError: the attempt with this agent cannot go on after any of them."""
+        try:
+            yield
+        except EngineError:
+            self.has_failed = True
+            raise
+        except EngineRefusal as exc:
+            raise self.failed(str(exc)) from exc
 
     # --- keys ---
 

@@ -81,26 +81,24 @@ class ConsulSession:
         self._queries.clear()
         self._space.interest = interest = None if self._namespace is None else interest
         try:
-            cluster = self._cluster()
-            found = self._read(self._space.prefixes(interest), is_packed=not self._space.is_closed)
-            self._widen()
-            for key in found.expired[:MAX_SWEPT]:
-                self._agent.delete(key)
-        except (EngineError, EngineRefusal) as exc:
+            with self._agent.errors():
+                cluster = self._cluster()
+                found = self._read(self._space.prefixes(interest), is_packed=not self._space.is_closed)
+                self._widen()
+                for key in found.expired[:MAX_SWEPT]:
+                    self._agent.delete(key)
+        except EngineError:
             self._agent.close()
-            self._agent.has_failed = True
-            raise exc if isinstance(exc, EngineError) else EngineError(str(exc)) from exc
+            raise
         revoked = tuple(one.signed for one in found.revoked)
         return Contents(cluster, list(found.records.values()), found.notes, interest, revoked, found.blocks())
 
     def extend(self, keys: frozenset[str]) -> list[Record]:
         """Reads and watches the prefixes of these keys as well."""
         self._space.interest = grown(self._space.interest, keys)
-        try:
+        with self._agent.errors():
             found = self._read([self._space.prefix_of(key) for key in sorted(keys)])
             self._widen()
-        except EngineRefusal as exc:
-            raise self._agent.failed(str(exc)) from exc
         self._queries.wake()
         return list(found.records.values())
 
@@ -134,15 +132,13 @@ class ConsulSession:
         """All changes after what was read. Each query has a connection; one poll waits for all of them."""
         asking = self._new_agent(self._agent.server)
         try:
-            while not self._is_closed:
-                for query in self._queries.wait(asking):
-                    assert query.connection is not None
-                    answer = query.connection.read(self._patience.seconds)
-                    if answer is not None:
-                        yield self._changes(query, answer, asking)
-        except (EngineError, EngineRefusal) as exc:
-            self._agent.has_failed = True
-            raise exc if isinstance(exc, EngineError) else EngineError(str(exc)) from exc
+            with self._agent.errors():
+                while not self._is_closed:
+                    for query in self._queries.wait(asking):
+                        assert query.connection is not None
+                        answer = query.connection.read(self._patience.seconds)
+                        if answer is not None:
+                            yield self._changes(query, answer, asking)
         finally:
             asking.close()
             self._queries.close()
