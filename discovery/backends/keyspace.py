@@ -19,7 +19,7 @@ before the instance counts as gone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 from discovery import protocol
@@ -34,11 +34,10 @@ from discovery.security.revocations import FoundList, Revocations
 
 _log = Log(__name__)
 
+Decoded = TypeVar("Decoded")
 
 #: Takes the place of a namespace in the keys of lists of revoked certificates. In a namespace's name, `@` is percent-encoded.
 REVOKED = "@revoked"
-
-
 #: The fields of a record that are known of one that is not decoded.
 _BESIDE = frozenset({"service", "instance", "namespace", "subscriptions", "incarnation", "version"})
 
@@ -214,7 +213,7 @@ class Keyspace:
         """The note in a value; None, and a line in the log, if it is unusable."""
         return self._unpacked("of a note", value, Note.from_list)
 
-    def _unpacked(self, key: str, value: bytes, decode: Callable[[Any], Any]) -> Any:
+    def _unpacked(self, key: str, value: bytes, decode: Callable[[Any], Decoded]) -> Decoded | None:
         try:
             return decode(protocol.unpack(value))
         except DirectoryProtocolError as exc:
