@@ -21,7 +21,7 @@ from discovery.exceptions import SecurityError
 from discovery.security import files, signing
 from discovery.security.certificates import Certificate
 from discovery.security.registries import RegistryCertificate, merged, registry_certificate, usable
-from discovery.security.revocations import Revocations
+from discovery.security.revocations import Revocations, newest
 from discovery.security.signing import KEY_LENGTH, KeyPair
 from discovery.security.verdicts import SKEW, Refusal, Trust
 
@@ -129,13 +129,8 @@ def read_trust(path: Path) -> Trust:
             f"{path / AUTHORITIES} has {len(authorities)} authorities, and {MOST_AUTHORITIES} at most can be trusted; remove "
             "those whose certificates have ended or been replaced"
         )
-    revoked: dict[bytes, Revocations] = {}
-    if (path / REVOKED).exists():
-        for signed in files.read(path / REVOKED, REVOKED_LINE):
-            found = _revocations(path / REVOKED, signed)
-            if found.authority in authorities and found.number >= revoked.get(found.authority, found).number:
-                revoked[found.authority] = found
-    return Trust(authorities, revoked)
+    lists = files.read(path / REVOKED, REVOKED_LINE) if (path / REVOKED).exists() else []
+    return Trust(authorities, newest(authorities, (_revocations(path / REVOKED, signed) for signed in lists)))
 
 
 def _revocations(path: Path, signed: bytes) -> Revocations:

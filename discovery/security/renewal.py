@@ -33,7 +33,7 @@ from discovery.security.keys import (
     read_trust,
 )
 from discovery.security.registries import merged, usable
-from discovery.security.revocations import Revocations
+from discovery.security.revocations import Revocations, newest
 from discovery.security.verdicts import Trust, short
 
 _log = Log(__name__)
@@ -138,7 +138,7 @@ def _write_lists(keys: Keys) -> None:
         trust = read_trust(path)
     except SecurityError:
         trust = keys.trust
-    lists = _newest(keys.trust.authorities, (*keys.trust.revoked.values(), *trust.revoked.values()))
+    lists = newest(keys.trust.authorities, (*keys.trust.revoked.values(), *trust.revoked.values()))
     _write(path / REVOKED, "certificates that are void", [(REVOKED_LINE, one.signed) for one in lists.values()])
 
 
@@ -172,19 +172,9 @@ def lists_of(keys: Keys) -> list[bytes]:
 
 
 def _trust(keys: Keys, authorities: frozenset[bytes], lists: Iterable[Revocations]) -> None:
-    revoked = _newest(authorities, (*keys.trust.revoked.values(), *lists))
+    revoked = newest(authorities, (*keys.trust.revoked.values(), *lists))
     if authorities != keys.trust.authorities or revoked != keys.trust.revoked:
         if authorities != keys.trust.authorities:
             _log.info("trusted authorities by %s: %s", keys.folder, ", ".join(sorted(map(short, authorities))))
         keys.trust = Trust(authorities, revoked)
         keys.generation += 1
-
-
-def _newest(authorities: frozenset[bytes], lists: Iterable[Revocations]) -> dict[bytes, Revocations]:
-    """The newest list of each of these authorities. Of two with the same number, the first."""
-    newest: dict[bytes, Revocations] = {}
-    for one in lists:
-        held = newest.get(one.authority)
-        if one.authority in authorities and (held is None or one.number > held.number):
-            newest[one.authority] = one
-    return newest

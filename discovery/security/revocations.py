@@ -9,6 +9,7 @@ Rule 2: an authority revokes its own certificates only.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -79,3 +80,13 @@ class Revocations:
         except SecurityError:
             return False
         return other.authority == self.authority and other.number >= self.number
+
+
+def newest(authorities: frozenset[bytes], lists: Iterable[Revocations]) -> dict[bytes, Revocations]:
+    """The newest list of each of these authorities. Of two with the same number, the first."""
+    found: dict[bytes, Revocations] = {}
+    for one in lists:
+        held = found.get(one.authority)
+        if one.authority in authorities and (held is None or one.number > held.number):
+            found[one.authority] = one
+    return found
