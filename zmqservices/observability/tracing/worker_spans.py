@@ -70,8 +70,9 @@ class WorkerSpans:
         try:
             data = worker_ctx.data
             try:
-                # A trace that is not sampled, in few steps. The rest of the header is checked when code asks for the trace. The
-                # context is not detached: the worker's pool throws it away after the job.
+                # A trace that is not sampled, in few steps. The rest of the header is checked when code asks for the trace. So a
+                # malformed header with this digit begins a new trace that no sampler is asked about. Its sender could as well
+                # have sent a valid one. The context is not detached: the worker's pool throws it away after the job.
                 if data[TRACEPARENT][LAST_DIGIT] == "0":
                     here = UnsampledContext()
                     here.data = data
