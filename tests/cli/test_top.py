@@ -118,6 +118,33 @@ def test_an_unreachable_node_is_gone_and_a_node_that_does_not_answer_is_silent(r
     assert row(rows, "two").state == "UP"
 
 
+@pytest.mark.parametrize("wrong", [
+    {"groups": [{"source": "orders", "group": "mails"}]},
+    {"groups": [{"source": "a", "group": "b", "journal": "c", "waiting": None}]},
+    {"callees": [{"held": 1}]}, {"callees": [{"held": "some", "instances": [], "service": "mails"}]}, {"uptime": "long"},
+    {"instances": [{"instance": "one", "running": "many"}]}, {"instances": [{"instance": "one", "longest": [{}]}]}, {"at": None},
+    {"instances": [7]},
+])  # fmt: skip
+def test_an_answer_of_another_form_is_refused_and_leaves_the_rows_as_they_are(rows, wrong):
+    rows.answered("tcp://two", answer("two", 1.0, [0.1]))
+
+    with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
+        rows.answered("tcp://one", {**answer("one", 1.0, [0.1]), **wrong})
+
+    assert (row(rows, "one").problem, row(rows, "two").calls, total(rows).calls) == ("", 1, 1)
+
+
+def test_names_that_are_numbers_are_sorted_among_the_others(rows):
+    callees = [{"service": name, "held": 2, "instances": []} for name in (7, "mails")]
+    group = {"source": 8, "group": 8, "journal": 8, "waiting": 3}
+
+    rows.answered("tcp://one", {**answer("one", 1.0, [0.1], groups=[group]), "callees": callees})
+
+    assert [(service.service, service.backlog) for service, _ in rows.rows()] == [
+        ("7", None), ("8", 3), ("mails", None), ("orders", None),
+    ]  # fmt: skip
+
+
 def test_a_node_that_refuses_to_answer_is_up(rows):
     rows.failed("tcp://one", "Forbidden: no", "")
 

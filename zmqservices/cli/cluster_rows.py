@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from zmqservices.cluster.calls.identity import owner_of
 from zmqservices.observability.histogram import Histogram
 from zmqservices.observability.recent import Recent
+
+Number = TypeVar("Number", int, float)
 
 #: Seconds that rates and quantiles cover, and seconds for which the row of a removed instance is kept.
 WINDOW, KEPT = 5.0, 15.0
@@ -76,7 +78,10 @@ class _Counts:
     count: int
     errors: int
     durations: Histogram
-    told: Mapping[str, Any]
+    running: int | None
+    queued: int | None
+    workers: int | None
+    oldest: float | None
 
 
 @dataclass
@@ -84,7 +89,20 @@ class _Node:
     problem: str = ""
     #: The state that follows from the problem: GONE, SILENT, or "" if none follows.
     state: str = ""
-    answer: Mapping[str, Any] | None = None
+    #: What its last answer told; None if it did not answer.
+    told: _Told | None = None
+
+
+@dataclass
+class _Told:
+    """What an answer tells of the node, read in full: an answer of another form is a problem of its node alone."""
+
+    uptime: float | None
+    version: str
+    #: By service: the calls that wait at the node, which knows no instance to call.
+    held: dict[str, int]
+    #: Waiting events and dead letters by source, group and journal.
+    backlogs: dict[tuple[str, str, str], tuple[int, int]]
 
 
 @dataclass
@@ -117,12 +135,13 @@ class ClusterRows:
         self._nodes = {address: node for address, node in self._nodes.items() if address in nodes}
 
     def answered(self, address: str, answer: Mapping[str, Any]) -> None:
-        """A node answered `stats`."""
-        self._nodes[address] = _Node(answer=answer)
-        for told in answer.get("instances", []):
-            known = self._known.get(told.get("instance"))
+        """A node answered `stats`. Raises KeyError, TypeError, ValueError, AttributeError or OverflowError for another form."""
+        told = _told(answer)
+        counts = [(self._known.get(one.get("instance")), _counts(one)) for one in answer.get("instances", [])]
+        self._nodes[address] = _Node(told=told)
+        for known, one in counts:
             if known is not None:
-                known.counts.add(answer, _counts(told))
+                known.counts.add(answer, one)
 
     def failed(self, address: str, problem: str, state: str) -> None:
         """A node did not answer: nothing is there (GONE), it took too long (SILENT), or it refused ("")."""
@@ -159,51 +178,64 @@ class ClusterRows:
             row.problem = node.problem
             # A record in another state than UP says why no calls go there, which tells more than SILENT.
             row.state = node.state if node.state == GONE or node.state and listed.state == "UP" else listed.state
-        if row.state != GONE and len(known.counts) and node is not None and node.answer is not None:
-            _fill(row, known.counts, node.answer)
+        if row.state != GONE and len(known.counts) and node is not None and node.told is not None:
+            _fill(row, known.counts, node.told)
         return row
 
     def _waiting_for_instances(self) -> dict[str, int]:
         """By service: the calls that wait at their callers, which know no instance to call."""
         held: dict[str, int] = {}
         for node in self._nodes.values():
-            for callee in (node.answer or {}).get("callees", ()):
-                if callee["held"] and not callee["instances"]:
-                    held[callee["service"]] = held.get(callee["service"], 0) + int(callee["held"])
+            for service, count in (node.told.held if node.told else {}).items():
+                held[service] = held.get(service, 0) + count
         return held
 
     def _backlogs(self) -> dict[str, tuple[int, int]]:
         """Waiting events and dead letters by the service that handles them; those of a SINGLETON handler by their source."""
-        rows = {
-            (one["source"], one["group"], one["journal"]): one
-            for node in self._nodes.values()
-            if node.answer is not None
-            for one in node.answer.get("groups", [])
-        }
+        rows: dict[tuple[str, str, str], tuple[int, int]] = {}
+        for node in self._nodes.values():
+            rows.update(node.told.backlogs if node.told else {})
         sums: dict[str, tuple[int, int]] = {}
-        for (source, group, _), one in rows.items():
+        for (source, group, _), (more, more_dead) in rows.items():
             owner = source if group.startswith(f"{source}:") else owner_of(group) or group
             waiting, dead = sums.get(owner, (0, 0))
-            sums[owner] = (waiting + one.get("waiting", 0), dead + one.get("dead_letters", 0))
+            sums[owner] = (waiting + more, dead + more_dead)
         return sums
+
+
+def _told(answer: Mapping[str, Any]) -> _Told:
+    held: dict[str, int] = {}
+    for callee in answer.get("callees", ()):
+        if callee["held"] and not callee["instances"]:
+            service = str(callee["service"])
+            held[service] = held.get(service, 0) + int(callee["held"])
+    backlogs = {}
+    for one in answer.get("groups", ()):
+        key = (str(one["source"]), str(one["group"]), str(one["journal"]))
+        backlogs[key] = int(one.get("waiting", 0)), int(one.get("dead_letters", 0))
+    return _Told(_optional(float, answer.get("uptime")), str(answer.get("version", "")), held, backlogs)
+
+
+def _optional(kind: Callable[[Any], Number], value: object) -> Number | None:
+    return None if value is None else kind(value)
 
 
 def _counts(told: Mapping[str, Any]) -> _Counts:
     durations, count, errors = Histogram(), 0, 0
     for method in told.get("methods", []):
-        count += method["count"]
-        errors += sum(method["errors"].values())
+        count += int(method["count"])
+        errors += sum(map(int, method["errors"].values()))
         durations.add(Histogram.from_dict(method["durations"]))
-    return _Counts(count, errors, durations, told)
+    running, queued, workers = (_optional(int, told.get(name)) for name in ("running", "queued", "max_workers"))
+    oldest = max((float(one["seconds"]) for one in told.get("longest", ())), default=None)
+    return _Counts(count, errors, durations, running, queued, workers, oldest)
 
 
-def _fill(row: ClusterRow, kept: Recent[_Counts], answer: Mapping[str, Any]) -> None:
+def _fill(row: ClusterRow, kept: Recent[_Counts], told: _Told) -> None:
     last, first = kept.newest, kept.oldest
-    row.in_flight, row.queue = last.told.get("running"), last.told.get("queued")
-    row.workers = last.told.get("max_workers")
-    row.oldest = max((float(one["seconds"]) for one in last.told.get("longest", ())), default=None)
+    row.in_flight, row.queue, row.workers, row.oldest = last.running, last.queued, last.workers, last.oldest
     row.calls, row.errors = last.count, last.errors
-    row.uptime, row.version = answer.get("uptime"), str(answer.get("version", ""))
+    row.uptime, row.version = told.uptime, told.version
     seconds = kept.seconds
     if seconds > 0:
         row.rate = (last.count - first.count) / seconds
