@@ -17,7 +17,7 @@ from discovery.backends.consul.agent import ConsulAgent
 from discovery.client.engine_session import Gone
 from discovery.exceptions import EngineError, EngineRefusal
 from tests.discovery.engine_servers import ConsulServer, certificate
-from tests.discovery.engines import error_of, new_prefix, records_of, session_of, withdraws_after_a_cut
+from tests.discovery.engines import error_of, new_prefix, records_of, seed_of, session_of, withdraws_after_a_cut
 from tests.discovery.stage import AT_LAST, Watch, eventually, knows, record
 from tests.ports import free_port
 
@@ -223,6 +223,64 @@ def test_a_record_of_a_session_that_is_not_over_yet_is_taken_over(url):
         later.put_record(record(version=2))
 
         assert former._agent.get(former._space.keys_of(record())[0]).session == later._own.id
+
+
+@pytest.mark.parametrize("is_withdrawn", [False, True], ids=["changed", "withdrawn"])
+def test_a_late_write_of_an_attempt_that_was_given_up_does_not_stay(url, stack, is_withdrawn):
+    seed = seed_of(url, ttl=60.0)
+    late = record(version=1, subscriptions=[{"source": "orders"}])
+    newest = record(version=2)
+
+    def next_session():
+        session = stack.enter_context(closing(seed.session("default")))
+        session.open(frozenset())
+        return session
+
+    def bring_up_to_date(session):
+        return session.delete_record("default", "one") if is_withdrawn else session.put_record(newest)
+
+    def write_late(*request):
+        if len(sessions) == 1:
+            sessions.append(next_session())
+            sessions[1].put_record(late)
+            bring_up_to_date(sessions[1])
+        return write(*request)
+
+    sessions = [next_session()]
+    sessions[0].put_record(record())
+    write, sessions[0]._agent.put = sessions[0]._agent.put, write_late
+    sessions[0].put_record(late)
+
+    assert sessions[1].keep() == ["one"]
+    bring_up_to_date(sessions[1])
+    for interest in (None, frozenset({"subscribers:orders"})):
+        found = records_of(stack.enter_context(closing(session_of(url))).open(interest))
+        assert found == ([newest] if interest is None and not is_withdrawn else [])
+    assert sessions[1].keep() == []
+
+
+def test_a_session_that_ended_for_an_attempt_that_was_given_up_is_not_the_present_one(consul, url, stack):
+    seed = seed_of(url, ttl=60.0)
+    former = stack.enter_context(closing(seed.session("default")))
+    former.open(None)
+    former.put_record(record())
+    session, request = former._own.id, former._agent.request
+
+    def renew_late(*args):
+        consul.call("PUT", f"/v1/session/destroy/{session}")
+        present = stack.enter_context(closing(seed.session("default")))
+        present.open(None)
+        with pytest.raises(EngineError, match="has ended the session"):
+            present.keep()
+        present.put_record(record("two"))
+        return request(*args)
+
+    former._agent.request = renew_late
+    with pytest.raises(EngineError, match="has ended the session"):
+        former.keep()
+
+    assert former._own.id not in (None, session)
+    assert former._own.own.keys() == {"two"}, "the present attempt works with the same object"
 
 
 def test_an_unanswered_withdrawal_is_repeated(consul, url):

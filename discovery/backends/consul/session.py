@@ -58,6 +58,7 @@ class ConsulSession:
         self._believes = believes
         self._namespace = namespace
         self._own = own
+        self._attempt = own.take_up()
         parts = ["%2E" * len(part) if part in (".", "..") else quote(part, safe="") for part in url.prefix.split("/")]
         root = "".join(f"{part}/" for part in parts)
         self._space = Keyspace(url.name, root, namespace, has_dots=False, is_closed=is_closed)
@@ -187,19 +188,26 @@ class ConsulSession:
         former = self._own.own.get(record.instance, set()) - set(keys)
         self._own.begin(self._agent)
         # Before they are written, so that `delete_record` deletes them even after an error in between.
-        self._own.own[record.instance] = former | set(keys)
-        for key in keys:
-            self._own.acquire(self._agent, key, value)
-        for key in sorted(former):
-            self._agent.delete(key)
-        self._own.own[record.instance] = set(keys)
+        unsure = self._own.own[record.instance] = former | set(keys)
+        try:
+            for key in keys:
+                self._own.acquire(self._agent, key, value)
+            for key in sorted(former):
+                self._agent.delete(key)
+        finally:
+            self._own.was_written(record.instance, set(keys), self._attempt)
+        # Unless another attempt has written it meanwhile.
+        if self._own.own.get(record.instance) is unsure:
+            self._own.own[record.instance] = set(keys)
 
     def delete_record(self, namespace: str, instance: str) -> None:
         """Deletes the keys of a record."""
-        for key in sorted({*self._own.own.get(instance, ()), *list(self._space.keys.get(instance, ()))}):
+        own = self._own.own.get(instance)
+        for key in sorted({*(own or ()), *list(self._space.keys.get(instance, ()))}):
             self._agent.delete(key)
         # Only after the answers: if the connection is lost before, the next attempt must still know what to delete.
-        self._own.own.pop(instance, None)
+        if self._own.own.get(instance) is own:
+            self._own.own.pop(instance, None)
 
     def put_note(self, note: Note) -> None:
         """Puts a note, unless one of a higher rank is there."""
@@ -242,13 +250,14 @@ class ConsulSession:
                 raise self._agent.failed(f"{self._agent.name} knows no leader")
         elif not self._own.renew(self._agent):
             raise self._agent.failed(f"{self._agent.name} has ended the session of this process; a new one begins")
+        late = {self._own.late.pop() for _ in range(len(self._own.late))}
         if time.monotonic() < self._look_at:
-            return []
+            return sorted(late)
         self._look_at = time.monotonic() + LOOK_EVERY
         # Watched keys, too: a query that is sent late does not see a key that came and went in between.
         own = {key: instance for instance, keys in self._own.own.items() for key in keys}
         there = self._agent.listed(list(own))
-        return sorted({instance for key, instance in own.items() if key not in there})
+        return sorted(late | {instance for key, instance in own.items() if key not in there})
 
     def keep_every(self) -> float:
         """Seconds: a third of the session's TTL, at most KEEP_EVERY."""
@@ -266,7 +275,8 @@ class ConsulSession:
         self._queries.wake()
         if was_closed:
             return
-        if self._own.id is not None and self._own.is_empty and not self._agent.has_failed:
+        is_present = self._own.attempt == self._attempt
+        if self._own.id is not None and self._own.is_empty and is_present and not self._agent.has_failed:
             try:
                 self._own.end(self._agent)
             except (EngineError, EngineRefusal) as exc:

@@ -21,7 +21,11 @@ ATTEMPTS, PAUSE = 20, 0.05
 
 
 class TtlSession:
-    """A session that outlives connections. `wanted`: the TTL in seconds that is asked for."""
+    """A session that outlives connections. `wanted`: the TTL in seconds that is asked for.
+
+    An attempt that was given up may wait for an answer for many seconds more. What it learns then does not change what the
+    present attempt knows, except for the records that Consul may have written late.
+    """
 
     def __init__(self, wanted: float) -> None:
         self.id: str | None = None
@@ -33,7 +37,22 @@ class TtlSession:
         self.own: dict[str, set[str]] = {}
         #: The fencing tokens of the locks that it holds, by owner.
         self.tokens: dict[str, int] = {}
+        #: The instances that an attempt has written after it was given up. The present attempt writes or deletes them once more.
+        self.late: set[str] = set()
+        #: The number of the present attempt.
+        self.attempt = 0
         self._wanted = wanted
+
+    def take_up(self) -> int:
+        """Called by each new attempt. Returns its number."""
+        self.attempt += 1
+        return self.attempt
+
+    def was_written(self, instance: str, keys: set[str], attempt: int) -> None:
+        """Called when an attempt's write of a record under these keys has ended, or failed."""
+        if attempt != self.attempt:
+            self.own[instance] = self.own.get(instance, set()) | keys
+            self.late.add(instance)
 
     @property
     def is_empty(self) -> bool:
@@ -70,9 +89,9 @@ class TtlSession:
 
     def renew(self, agent: ConsulAgent) -> bool:
         """Renews the session. False, and the session is forgotten, if Consul does not know it any more."""
-        asked = lock_time()
-        if agent.request("PUT", f"/v1/session/renew/{self.id}", b"", (404,)).status == 404:
-            self.forget()
+        asked, session = lock_time(), self.id
+        if agent.request("PUT", f"/v1/session/renew/{session}", b"", (404,)).status == 404:
+            self._ended(session)
             return False
         self.renewed = asked
         return True
@@ -115,8 +134,14 @@ class TtlSession:
             agent.delete(key, f"cas={held.index}")
 
     def _put(self, agent: ConsulAgent, key: str, value: bytes) -> bool:
+        session = self.id
         try:
-            return agent.put(key, value, f"acquire={self.id}")
+            return agent.put(key, value, f"acquire={session}")
         except SessionEndedError:
-            self.forget()
+            self._ended(session)
             raise
+
+    def _ended(self, session: str | None) -> None:
+        # The present attempt may have another one by now.
+        if session == self.id:
+            self.forget()
