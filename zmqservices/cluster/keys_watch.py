@@ -18,9 +18,6 @@ from zmqservices.transport.reactor import Reactor, ReactorTimer
 
 _log = logging.getLogger(__name__)
 
-#: The part of a lease after which it looks again, as leases are renewed.
-LOOKS_PER_TTL = 1 / 3
-
 
 class KeysWatch:
     """Checks the keys inside the reactor, every `interval` seconds from `start` on."""

@@ -45,9 +45,6 @@ _log = logging.getLogger(__name__)
 #: The most seconds that a leaving node waits until the directory has its changes.
 WITHDRAW_TIMEOUT = 1.0
 
-#: The part of a lease after which the address of this host is checked again, as leases are renewed.
-LOOKS_PER_TTL = 1 / 3
-
 
 def open_directory(settings: Settings) -> discovery.Directory:
     """Start a directory client for these settings. It shows no services yet: each part adds the services that it needs.
@@ -219,8 +216,7 @@ class Node(Watched):
         It is listed once it announces something.
         """
         if self._address_watch is None and self.addresses.may_change:
-            interval = self.settings.directory_ttl * LOOKS_PER_TTL
-            self._address_watch = AddressWatch(self, self.addresses.hosts, interval)
+            self._address_watch = AddressWatch(self, self.addresses.hosts, self.settings.look_interval)
             self._address_watch.start()
         return self._registrations.new(service, instance)
 

@@ -144,6 +144,11 @@ class Settings:
         )
 
     @property
+    def look_interval(self) -> float:
+        """Seconds between two looks at what may change on this host: its addresses and keys. Leases are renewed as often."""
+        return self.directory_ttl / 3
+
+    @property
     def sockets(self) -> SocketOptions:
         return SocketOptions(
             self.heartbeat, self.max_message_size, self.keys, self.limits.handshakes_per_second, self.limits.hello_timeout

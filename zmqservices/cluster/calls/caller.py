@@ -31,7 +31,7 @@ from zmqservices.cluster.calls.instances import Instance, ServicePool
 from zmqservices.cluster.calls.peer import NewLink, Peer
 from zmqservices.cluster.calls.peer_pool import PeerPool
 from zmqservices.cluster.calls.sweep import Sweep
-from zmqservices.cluster.keys_watch import LOOKS_PER_TTL, KeysWatch
+from zmqservices.cluster.keys_watch import KeysWatch
 from zmqservices.cluster.settings import Settings
 from zmqservices.exceptions import CallCancelled, ProtocolError
 from zmqservices.probes import Measure, Watched
@@ -92,7 +92,7 @@ class Caller(Watched):
         #: Looks for changes of this node's keys; None without SECURITY.
         self.keys_watch: KeysWatch | None = None
         if settings.keys is not None:
-            self.keys_watch = KeysWatch(reactor, settings.keys, settings.directory_ttl * LOOKS_PER_TTL)
+            self.keys_watch = KeysWatch(reactor, settings.keys, settings.look_interval)
             self.keys_watch.on_change.append(self._peer_pool.keys_changed)
             self.keys_watch.start()
         self._pools = self._peer_pool.pools
