@@ -133,8 +133,9 @@ class ServiceContainer(CancellableCalls):
             self.extensions.all.setup()
             self._check_wanted()
             self.extensions.all.start()
-        if self.probes is not None and self.probes.service_started is not None:
-            self.probes.service_started(self.service_name, self.instance_id)
+        probes = self.probes
+        if probes is not None and probes.service_started is not None:
+            probes.service_started(self.service_name, self.instance_id)
 
     def _check_wanted(self) -> None:
         if self._being_killed or self._being_stopped or self._died.ready():
@@ -204,8 +205,9 @@ class ServiceContainer(CancellableCalls):
         self.unwatch()
         if self._died.ready():
             return
-        if self.probes is not None and self.probes.service_stopped is not None:
-            self.probes.service_stopped(self.service_name, self.instance_id)
+        probes = self.probes
+        if probes is not None and probes.service_stopped is not None:
+            probes.service_stopped(self.service_name, self.instance_id)
         if exc_info is None:
             self._died.set(None)
         else:

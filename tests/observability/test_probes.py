@@ -1,6 +1,8 @@
 """What probes hear of calls, events, links, instances, drains and HTTP requests, in a real cluster."""
 
+import ast
 import logging
+from pathlib import Path
 from time import monotonic
 
 import gevent
@@ -444,3 +446,22 @@ def test_a_wrong_probe_is_told_before_anything_starts(cluster_config, value, tex
         pass
 
     assert not probes._attached
+
+
+def test_the_probes_are_read_once_since_another_thread_may_detach_the_last_one():
+    """Where `x.probes` is not None, `x.probes.hook` may be read from None a moment later."""
+    found = []
+    for path in Path(probes.__file__).parent.rglob("*.py"):
+        text = path.read_text("utf-8")
+        if ".probes is not None" in text:
+            branches = [one for one in ast.walk(ast.parse(text)) if isinstance(one, ast.If)]
+            asked = [one for one in branches if ".probes is not None" in ast.unparse(one.test)]
+            found += [f"{path}:{one.lineno}" for one in asked if reads_again(one)]
+
+    assert found == []
+
+
+def reads_again(condition):
+    """Whether the condition or its body reads an attribute of `x.probes`."""
+    inner = (node.value for node in ast.walk(condition) if isinstance(node, ast.Attribute))
+    return any(isinstance(node, ast.Attribute) and node.attr == "probes" for node in inner)

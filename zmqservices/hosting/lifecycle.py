@@ -202,8 +202,9 @@ class WorkerLifecycle(Watched):
     def _answer_unstarted(self, worker_ctx: WorkerContext, exc: BaseException) -> None:
         """Answer a call that never began. There is no instance, and no provider is called."""
         worker_ctx._phase = OVER
-        if self.probes is not None and self.probes.worker_dropped is not None:
-            self.probes.worker_dropped(worker_ctx, exc)
+        probes = self.probes
+        if probes is not None and probes.worker_dropped is not None:
+            probes.worker_dropped(worker_ctx, exc)
         handle_result, worker_ctx._handle_result = worker_ctx._handle_result, None
         if handle_result is None:
             return

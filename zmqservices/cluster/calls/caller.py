@@ -389,8 +389,9 @@ class Caller(Watched):
         self._pending[attempt.id] = call
 
     def tell_hedged(self, call: PendingCall) -> None:
-        if self.probes is not None and self.probes.call_hedged is not None:
-            self.probes.call_hedged(call)
+        probes = self.probes
+        if probes is not None and probes.call_hedged is not None:
+            probes.call_hedged(call)
 
     # --- changes: called by the peer pool and the peers -----------------------------------------------------
 

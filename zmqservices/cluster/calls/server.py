@@ -306,8 +306,9 @@ class CallServer(Watched):
             self._tell_refused(call, "draining")
 
     def _tell_refused(self, call: IncomingCall, reason: str) -> None:
-        if self.probes is not None and self.probes.call_refused is not None:
-            self.probes.call_refused(call.service, call.method, reason)
+        probes = self.probes
+        if probes is not None and probes.call_refused is not None:
+            probes.call_refused(call.service, call.method, reason)
 
     def on_batch_end(self) -> None:
         try:
