@@ -177,7 +177,7 @@ class Signer:
 class _Verified(NamedTuple):
     """A record or note that was verified, the trust at that time, and the time until which it is valid."""
 
-    word: Any
+    word: Record | Note
     until: float
     trust: Trust
 
@@ -203,8 +203,8 @@ class Verifier:
         if record.signed is None:
             raise Refusal("unsigned", f"it is not signed; {_MEND}")
         now = self._clock()
-        there: Record | None = self._kept(record.signed, now)
-        if there is None:
+        there = self._kept(record.signed, now)
+        if not isinstance(there, Record):  # Unknown, or the bytes of a note.
             there, until = self._verified(record.signed, now, is_cached)
             if not is_cached:
                 self._keep(record.signed, there, until)
@@ -234,8 +234,8 @@ class Verifier:
         """The note as its writer signed it, if that node may write it."""
         if note.signed is None:
             raise Refusal("unsigned", f"it is not signed; {_MEND}")
-        known: Note | None = self._kept(note.signed, self._clock())
-        if known is not None and known == note:
+        known = self._kept(note.signed, self._clock())
+        if isinstance(known, Note) and known == note:
             return known
         certificate, payload = self._opened(note.signed, NOTE, "a signed note", self._signed_at(note))
         if payload.get("note") != dataclasses.replace(note, signed=None).to_list():
@@ -320,7 +320,7 @@ class Verifier:
             self._certificates[signed] = (certificate, trust)
         return certificate
 
-    def _kept(self, signed: bytes, now: float) -> Any:
+    def _kept(self, signed: bytes, now: float) -> Record | Note | None:
         """The result of an earlier verification of these bytes, while it is valid."""
         known = self._known.get(signed)
         return None if known is None or known.trust is not self._keys.trust or now > known.until + SKEW else known.word

@@ -330,6 +330,15 @@ def test_a_note_does_not_outlive_the_trust_in_its_authority(keys, clock, verifie
     assert refused(verifier.note, signed) == "authority"
 
 
+def test_the_bytes_of_a_verified_note_are_no_record_and_those_of_a_record_no_note(keys, clock, verifier):
+    orders = keys("orders", publishes=("orders",))
+    signed_note, signed_record = Signer(orders, clock).note(note()), Signer(orders, clock).record(record(orders))
+    assert verifier.note(signed_note) and verifier.record(signed_record)
+
+    assert refused(verifier.record, replace(signed_record, signed=signed_note.signed)) == "signature"
+    assert refused(verifier.note, replace(signed_note, signed=signed_record.signed)) == "signature"
+
+
 @pytest.mark.parametrize("later", [3600, 0], ids=["later", "in-the-same-second"])
 def test_a_note_is_signed_again_with_a_newer_certificate_and_then_needs_no_former_authority(
     keys, clock, verifier, tmp_path, later
