@@ -34,6 +34,7 @@ from zmqservices.rpc import RpcProxy, rpc
 from zmqservices.standalone.events import event_dispatcher
 from zmqservices.timer import timer
 from zmqservices.web.handlers import http
+from zmqservices.web.websocket import rpc as websocket_rpc
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -212,6 +213,24 @@ def test_a_redelivered_event_is_handled_in_the_trace_of_its_dispatch(spans, serv
     assert [span.attributes["zmqservices.delivery_attempt"] for span in handled] == [1, 2, 3]
     assert {span.parent.span_id for span in handled} == {sent.context.span_id}
     assert [span.status.status_code for span in handled] == [StatusCode.ERROR, StatusCode.ERROR, StatusCode.UNSET]
+
+
+def test_a_call_over_a_websocket_begins_a_trace_as_a_call_that_is_served(spans, serve):
+    class Chat:
+        name = "chat"
+
+        @websocket_rpc
+        def say(self, socket_id):
+            return "said"
+
+    web = Web(serve(Chat, WEB_SERVER_ADDRESS="127.0.0.1:0"))
+
+    assert web.websocket().result("say") == "said"
+
+    span = spans.one("chat/say")
+    assert (span.kind, span.parent) == (SpanKind.SERVER, None)
+    assert span.resource.attributes["service.name"] == "chat"
+    web.close()
 
 
 def test_ticks_begin_traces_of_their_own(spans, serve):
